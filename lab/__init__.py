@@ -1,0 +1,57 @@
+"""Crosshost: one concurrency lab, three places to run it.
+
+    ctx = lab.get_context("threads" | "processes" | "cluster")
+
+gives an object with the names of ``multiprocessing``. A program that takes its ``Process``, ``Queue``, ``Lock``,
+``Pool`` ... from it runs unchanged on threads of this process, on processes of this host, and on the hosts of a fleet.
+
+The portable subset, the same that the ``spawn`` start method asks for:
+
+* targets are functions at module level, and the main module has an ``if __name__ == "__main__":`` guard;
+* primitives travel only as ``Process(args=)``, ``Pool(initargs=)`` or inside another primitive;
+* arguments and results pickle, and nothing is shared through globals.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+PLACES = ("threads", "processes", "cluster")
+
+
+def get_context(place: str, start_method: str = "spawn") -> Any:
+    """The multiprocessing context of a place; it has an attribute ``place`` with this name.
+
+    Args:
+        place: One of ``PLACES``.
+        start_method: How ``processes`` starts a child; ``spawn`` is the strictest and the most like a cluster.
+
+    Raises:
+        ValueError: There is no such place or start method.
+    """
+    if place == "threads":
+        from lab.local import ThreadContext
+
+        return ThreadContext()
+    if place == "processes":
+        from lab.local import process_context
+
+        return process_context(start_method)
+    if place == "cluster":
+        from lab.cluster.context import default_context
+
+        return default_context()
+    raise ValueError(f"there is no place {place!r}; the places are {', '.join(PLACES)}")
+
+
+def atomic_add(value: Any, amount: float) -> None:
+    """Add to a shared Value so that no concurrent update is lost.
+
+    On the cluster this is one command, executed by Redis between two others. Where memory is shared there is no such
+    command in Python, so the value's own lock is held for the time of the addition.
+    """
+    if hasattr(value, "add"):
+        value.add(amount)
+    else:
+        with value.get_lock():
+            value.value += amount

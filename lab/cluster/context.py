@@ -1,0 +1,223 @@
+"""ClusterContext: the switchboard, a multiprocessing context whose processes run on the hosts of a fleet.
+
+It is a subclass of the stdlib's own ``BaseContext`` and replaces the factories one by one; what it does not name is the
+stdlib's.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import replace
+from functools import cached_property
+from multiprocessing import context, util
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from lab.cluster import connection, pool, process, queues, sharedctypes, synchronize, wire
+from lab.cluster import run as runs
+from lab.cluster.embedded import EmbeddedFleet
+from lab.cluster.fleet import HostInfo, list_hosts
+from lab.cluster.run import Run
+from lab.cluster.store import Store
+from lab.errors import NoWorkers, WrongKey
+from lab.settings import Settings
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+
+class ClusterContext(context.BaseContext):
+    """The multiprocessing context of a fleet; connects, or starts an embedded fleet, when first used.
+
+    Differs from multiprocessing: a process takes a slot of the fleet, and ``cpu_count()`` counts those slots.
+    ``close()`` ends the run, and the embedded fleet with it; leaving the interpreter does the same.
+
+    Args:
+        settings: Where the fleet is; from the environment when None.
+    """
+
+    _name = "cluster"
+    place = "cluster"
+    Process = process.Process
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = settings
+        self._fleet: EmbeddedFleet | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force; those of the embedded fleet once it runs."""
+        if self._settings is None:
+            self._settings = Settings.from_env()
+        return self._settings
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the fleet belongs to this program."""
+        return self._fleet is not None or not self.settings.broker_url
+
+    def connect(self) -> Run:
+        """This process's run, begun if there is none yet.
+
+        Raises:
+            BadSettings, BrokerUnreachable, NoWorkers, WrongKey, FleetFailed: There is no fleet to run on.
+        """
+        if (run := runs.current()) is not None:
+            return run
+        settings = self.settings
+        if not settings.broker_url:
+            # before anything else is registered, so that it is stopped after everything else
+            self._fleet = EmbeddedFleet(settings)
+            util.Finalize(None, self._fleet.stop, exitpriority=-200)
+            settings = self._settings = replace(self._fleet.start(), host=settings.host)
+        settings.require_key()
+        store = Store(settings.broker_url)
+        _check_hosts(store, settings)
+        run = Run.as_root(settings, store)
+        runs.enter(run)
+        return run
+
+    @cached_property
+    def app(self) -> Celery:
+        """The Celery app that carries the processes to their hosts."""
+        from lab.cluster.engine import make_app
+
+        return make_app(self.connect().settings)
+
+    def close(self) -> None:
+        """End the run and the embedded fleet; the context can be used again after it."""
+        run, fleet = runs.current(), self._fleet
+        if run is not None and run.me == runs.ROOT:
+            for child in self.active_children():
+                child.kill()
+                child.join(run.settings.lease)
+            run.close()
+            runs.enter(None)
+        if "app" in self.__dict__:
+            self.__dict__.pop("app").close()
+        if fleet is not None:
+            fleet.stop()
+            self._fleet = self._settings = None
+
+    def __enter__(self) -> ClusterContext:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def fleet(self) -> list[HostInfo]:
+        """The live hosts."""
+        return list_hosts(self.connect().store)
+
+    def cpu_count(self) -> int:
+        """Slots of the fleet: how many processes it runs at once."""
+        return sum(host.slots for host in self.fleet())
+
+    def round_trip(self, n: int = 200) -> float:
+        """Median seconds of one PING to Redis and back, over n."""
+        store, times = self.connect().store, []
+        for _ in range(n):
+            begun = time.perf_counter()
+            store.call("PING")
+            times.append(time.perf_counter() - begun)
+        return statistics.median(times)
+
+    @property
+    def transport(self) -> str:
+        """How this process talks to Redis, for reports."""
+        scheme, _, rest = self.connect().store.address.partition("://")
+        return {"unix": "Unix socket", "redis": f"TCP {rest}", "rediss": f"TLS {rest}"}[scheme]
+
+    def Pipe(self, duplex: bool = True) -> Any:  # noqa: N802
+        """A pair of connected ends."""
+        return connection.Pipe(self.connect(), duplex)
+
+    def Lock(self) -> Any:  # noqa: N802
+        """A non-recursive lock."""
+        return synchronize.Lock(ctx=self)
+
+    def RLock(self) -> Any:  # noqa: N802
+        """A recursive lock."""
+        return synchronize.RLock(ctx=self)
+
+    def Condition(self, lock: Any = None) -> Any:  # noqa: N802
+        """A condition variable."""
+        return synchronize.Condition(lock, ctx=self)
+
+    def Semaphore(self, value: int = 1) -> Any:  # noqa: N802
+        """A semaphore."""
+        return synchronize.Semaphore(value, ctx=self)
+
+    def BoundedSemaphore(self, value: int = 1) -> Any:  # noqa: N802
+        """A semaphore that refuses to exceed its first value."""
+        return synchronize.BoundedSemaphore(value, ctx=self)
+
+    def Event(self) -> Any:  # noqa: N802
+        """An event."""
+        return synchronize.Event(ctx=self)
+
+    def Barrier(self, parties: int, action: Any = None, timeout: float | None = None) -> Any:  # noqa: N802
+        """A barrier."""
+        return synchronize.Barrier(parties, action, timeout, ctx=self)
+
+    def Queue(self, maxsize: int = 0) -> Any:  # noqa: N802
+        """A queue with a feeder thread."""
+        return queues.Queue(maxsize, ctx=self)
+
+    def JoinableQueue(self, maxsize: int = 0) -> Any:  # noqa: N802
+        """A queue that can be joined."""
+        return queues.JoinableQueue(maxsize, ctx=self)
+
+    def SimpleQueue(self) -> Any:  # noqa: N802
+        """A queue without a feeder thread."""
+        return queues.SimpleQueue(ctx=self)
+
+    def Pool(  # noqa: N802
+        self,
+        processes: int | None = None,
+        initializer: Any = None,
+        initargs: Any = (),
+        maxtasksperchild: int | None = None,
+    ) -> Any:
+        """A pool of processes; as many as the fleet has slots when None."""
+        return pool.Pool(processes, initializer, initargs, maxtasksperchild, context=self)
+
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802
+        """A shared value without a lock."""
+        return sharedctypes.RawValue(self.connect(), typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:  # noqa: N802
+        """A shared array without a lock."""
+        return sharedctypes.RawArray(self.connect(), typecode_or_type, size_or_initializer)
+
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:  # noqa: N802
+        """A shared value."""
+        return sharedctypes.Value(typecode_or_type, *args, lock=lock, ctx=self)
+
+    def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:  # noqa: N802
+        """A shared array."""
+        return sharedctypes.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self)
+
+
+def _check_hosts(store: Store, settings: Settings) -> None:
+    hosts = list_hosts(store)
+    if not hosts:
+        raise NoWorkers(
+            f"Redis at {store.address} answers, but no worker host is alive on it.",
+            "Start one with the same settings:\n  worker --slots 4",
+        )
+    mine = wire.fingerprint(settings.authkey)
+    if others := [host for host in hosts if host.key != mine]:
+        raise WrongKey(
+            f"This program's authkey ({mine}) is not the one of host {others[0].name} ({others[0].key}).",
+            "Give both sides the same CROSSHOST_AUTHKEY or CROSSHOST_AUTHKEY_FILE.",
+        )
+
+
+_default = ClusterContext()
+
+
+def default_context() -> ClusterContext:
+    """The context of this process: there is one, as there is one run."""
+    return _default

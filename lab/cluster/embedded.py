@@ -1,0 +1,110 @@
+"""The fleet that comes with the command: Valkey and some Celery workers on this machine, for as long as this process.
+
+The fleet is a process of its own (``python -m worker.fleet``) in a session of its own, so that a Ctrl-C meant for the
+program does not take its fleet away in mid-sentence. It ends when its standard input does, which happens however this
+process dies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from lab.errors import FleetFailed
+from lab.settings import Settings
+
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 15.0
+
+
+class EmbeddedFleet:
+    """A fleet owned by this process.
+
+    Args:
+        settings: Number of hosts and slots, lease.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._directory = ""
+        self._owner = os.getpid()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the fleet, None when it is not running."""
+        return self._process.pid if self._process else None
+
+    @property
+    def directory(self) -> str:
+        """Where the fleet keeps its socket, key and logs while it runs."""
+        return self._directory
+
+    def start(self) -> Settings:
+        """Start the fleet and wait until every host takes work.
+
+        Returns:
+            The settings that point at it.
+
+        Raises:
+            FleetFailed: It ended, or was not ready in ``START_TIMEOUT`` seconds; its output is quoted.
+        """
+        command = [sys.executable, "-m", "worker.fleet", "--hosts", str(self._settings.hosts),
+                   "--slots", str(self._settings.slots)]  # fmt: skip
+        env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
+        env |= {"CROSSHOST_LEASE": str(self._settings.lease)}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, env=env
+        )
+        try:
+            ready = json.loads(self._first_line())
+        except BaseException:
+            self.stop()
+            raise
+        self._directory = ready["directory"]
+        key = Path(ready["authkey_file"]).read_bytes().strip()
+        return replace(self._settings, broker_url=ready["broker_url"], authkey=key)
+
+    def _first_line(self) -> bytes:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            line = self._process.stdout.readline() if selector.select(START_TIMEOUT) else b""
+        if line:
+            return line
+        self._process.kill()
+        _, err = self._process.communicate()
+        raise FleetFailed(
+            f"The embedded fleet did not start: {err.decode(errors='replace').strip() or 'no output'}",
+            "Try it alone to see more: python -m worker.fleet",
+        )
+
+    def stop(self) -> None:
+        """End the fleet and wait until nothing of it is left."""
+        process, self._process = self._process, None
+        if process is None or os.getpid() != self._owner:
+            return
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if self._directory:
+            shutil.rmtree(self._directory, ignore_errors=True)  # only where the fleet itself was killed
+
+    def __enter__(self) -> EmbeddedFleet:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()

@@ -1,0 +1,63 @@
+"""The Celery app as both sides see it: the queue, the serializer, the delivery settings.
+
+Celery carries what has to be placed on a host, which is one thing: "start this process". The message holds ids only; the
+signed pickle waits in Redis and is taken by the slot that got the message, once (``worker.supervisor``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from lab.settings import Settings
+
+PROCESS_TASK = "worker.process"
+PROCESS_QUEUE = "processes"
+
+
+def make_app(settings: Settings) -> Celery:
+    """The app for a fleet; nothing is read from the environment, and nothing connects yet."""
+    app = Celery("crosshost", broker=_celery_url(settings.broker_url), set_as_current=False)
+    app.conf.update(
+        # data only: whoever can write to Redis must not be able to make Celery unpickle
+        accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+        task_ignore_result=True,
+        task_queues=[Queue(PROCESS_QUEUE)],
+        task_default_queue=PROCESS_QUEUE,
+        # A slot is taken for as long as its process lives, so a message fetched ahead would wait behind it while other
+        # hosts are idle: fetch only for a free slot, and let the acknowledgement, not the fetch, count it as taken.
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,  # a process is started once; its parent learns that it died
+        # what the child prints is forwarded by the supervisor, not logged
+        worker_redirect_stdouts=False,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_proc_alive_timeout=30,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options=_transport_options(settings),
+        task_publish_retry=False,
+    )
+    return app
+
+
+def _celery_url(url: str) -> str:
+    # redis-py says unix://, kombu says redis+socket://
+    return "redis+socket://" + url.removeprefix("unix://") if url.startswith("unix://") else url
+
+
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    return {
+        "global_keyprefix": "crosshost:celery:",
+        "socket_connect_timeout": 2.0,
+        "socket_timeout": 5.0,
+        "health_check_interval": 5,
+        # A process that runs longer is delivered again and refused, as its payload was taken (worker.supervisor.CLAIM).
+        "visibility_timeout": 3600,
+        **({} if settings.broker_url.startswith("unix://") else {"socket_keepalive": True}),
+    }

@@ -1,0 +1,63 @@
+"""The hosts of a fleet, as they announce themselves.
+
+On Redis: ``crosshost:hosts`` (set of names), ``crosshost:host:NAME`` (hash, lives for one lease and is renewed three
+times as often by the worker's main process), ``crosshost:busy`` (sorted set, "HOST PROCESS" -> when its lease lapses).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab.cluster.store import Store
+
+HOSTS = "crosshost:hosts"
+BUSY = "crosshost:busy"
+
+
+@dataclass(frozen=True)
+class HostInfo:
+    """One live host.
+
+    Attributes:
+        name: What reports call it.
+        pid: Process id of its Celery worker there.
+        slots: Processes it runs at once.
+        busy: Slots taken now.
+        version: Version of Crosshost.
+        key: Fingerprint of its authkey.
+        age: Seconds since it started.
+    """
+
+    name: str
+    pid: int
+    slots: int
+    busy: int
+    version: str
+    key: str
+    age: float
+
+
+def host_key(name: str) -> str:
+    """The key under which a host announces itself."""
+    return f"crosshost:host:{name}"
+
+
+def list_hosts(store: Store) -> list[HostInfo]:
+    """The hosts whose announcement has not lapsed, by name."""
+    names, (seconds, micros) = store.pipeline([("SMEMBERS", HOSTS), ("TIME",)])
+    if not names:
+        return []
+    now = int(seconds) * 1000 + int(micros) // 1000
+    names = sorted(name.decode() for name in names)
+    *hashes, taken = store.pipeline(
+        [("HGETALL", host_key(name)) for name in names] + [("ZRANGEBYSCORE", BUSY, now, "+inf")]
+    )
+    busy = [member.decode().partition(" ")[0] for member in taken]
+    hosts = []
+    for name, flat in zip(names, hashes, strict=True):
+        info = {key.decode(): value.decode() for key, value in zip(flat[::2], flat[1::2], strict=True)}
+        if info:
+            age = (now - int(info["started"])) / 1000
+            hosts.append(HostInfo(name, int(info["pid"]), int(info["slots"]), busy.count(name), info["version"],
+                                  info["key"], age))  # fmt: skip
+    return hosts

@@ -1,0 +1,521 @@
+"""Pool: the stdlib's own, on processes of the fleet; only its two queues are ours.
+
+``multiprocessing.pool.Pool`` is N processes, a queue of tasks, a queue of results, and three threads that keep them going.
+Everything a user sees of it (map, imap, callbacks, chunks, tracebacks, close, terminate, join) is that code. The queues
+are where a pool across hosts gains or loses, so they do three things that a pipe does not need:
+
+* **Batches.** A worker takes as many tasks as make about 2 ms of work, by the measured time of a task, and never more than
+  its share of what waits. It answers them and takes the next in one round trip.
+* **No hoarding.** When a task takes longer than expected, a thread of the worker sends the answers it has and gives back
+  the tasks it has not begun, so that idle workers can have them.
+* **No loss.** Taking moves a task to a list of its worker's own. When the worker dies, the pool puts back what that list
+  holds. Every task has a number: it is handed out once unless it was put back, and its result counts once. A task whose
+  worker died three times under it ends as WorkerLost, the others' results are kept.
+
+On Redis, for a pool ``pool:ID``: list ``:calls``, list ``:results``, list ``:taken:WORKER``, bitmap ``:seen``, hash
+``:deaths``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import struct
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from multiprocessing import context, pool, reduction, util
+from typing import Any
+
+from lab.cluster import run as runs
+from lab.cluster.process import Process
+from lab.cluster.run import Run
+from lab.cluster.store import Script
+from lab.cluster.wire import MAC_SIZE
+from lab.errors import LabError, WorkerLost, WrongKey
+
+BATCH_SECONDS = 0.002
+MAX_BATCH = 256
+MAX_DEATHS = 3
+SEND_AT_ONCE = 500
+SENTINEL = (1 << 64) - 1
+
+_NUMBER = struct.Struct(">Q")
+_RESULT = struct.Struct(">QI")
+_dumps, _loads = reduction.ForkingPickler.dumps, reduction.ForkingPickler.loads
+
+OPEN = Script("for i = 3, #KEYS do create(KEYS[i]) end")
+
+PUSH_ALL = Script("""
+local refused = fenced()
+if refused then return refused end
+for i = 3, #ARGV do redis.call('RPUSH', KEYS[3], ARGV[i]) end
+keep(KEYS[3])
+return 1
+""")
+
+_NUMBER_OF = f"local function number(blob) return #blob >= {MAC_SIZE + 8} and struct.unpack('>I8', blob, {MAC_SIZE + 1}) end"
+
+EXCHANGE = Script(
+    _NUMBER_OF
+    + """
+local refused = fenced()
+if refused then return refused end
+local calls, taken, results, seen = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local finished, want, workers, moved = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[7] == '1'
+local function first_time(blob)  -- a number that was handed out before is a replay, unless the pool has put it back
+  local n = number(blob)
+  return n and redis.call('SETBIT', seen, n % 4294967296, 1) == 0
+end
+if ARGV[6] ~= '' then push(results, ARGV[6]) end
+if finished > 0 then redis.call('LTRIM', taken, finished, -1) end
+local got = {}
+if moved then
+  local blob = redis.call('LINDEX', taken, 0)
+  if blob and first_time(blob) then got[1] = 1 else redis.call('DEL', taken) got[1] = 0 end
+end
+if want > 0 then
+  local share = math.max(1, math.floor(redis.call('LLEN', calls) / workers))
+  for _, blob in ipairs(redis.call('LPOP', calls, math.min(want, share)) or {}) do
+    if first_time(blob) then redis.call('RPUSH', taken, blob) got[#got + 1] = blob end
+  end
+end
+keep(taken)
+return got
+"""
+)
+
+GIVE_BACK = Script(
+    _NUMBER_OF
+    + """
+local refused = fenced()
+if refused then return refused end
+local calls, taken, results, seen = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+if ARGV[4] ~= '' then push(results, ARGV[4]) end
+if tonumber(ARGV[3]) > 0 then redis.call('LTRIM', taken, ARGV[3], -1) end
+while redis.call('LLEN', taken) > tonumber(ARGV[5]) do  -- from the last to the first, so that their order is kept
+  local blob = redis.call('RPOP', taken)
+  redis.call('SETBIT', seen, number(blob) % 4294967296, 0)
+  redis.call('LPUSH', calls, blob)
+end
+keep(calls)
+keep(taken)
+return 1
+"""
+)
+
+RECOVER = Script(
+    _NUMBER_OF
+    + """
+local calls, taken, seen, deaths = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local given_up = -1
+while true do
+  local blob = redis.call('RPOP', taken)
+  if not blob then break end
+  local n, put_back = number(blob), true
+  if redis.call('LLEN', taken) == 0 then     -- the first of the list is the one that was running
+    put_back = redis.call('HINCRBY', deaths, n, 1) < tonumber(ARGV[3])
+    if not put_back then given_up = n end
+  end
+  if put_back then
+    redis.call('SETBIT', seen, n % 4294967296, 0)
+    redis.call('LPUSH', calls, blob)
+  end
+end
+keep(calls)
+keep(deaths)
+return given_up
+"""
+)
+
+DROP = Script("redis.call('UNLINK', KEYS[3]) return 1")
+
+DISCARD = Script("""
+for i = 3, #KEYS do redis.call('UNLINK', KEYS[i]) redis.call('SREM', registry, KEYS[i]) end
+return 1
+""")
+
+
+class Pool(pool.Pool):
+    """A pool of processes on the fleet's hosts.
+
+    Differs from multiprocessing: a worker that dies takes no call with it (see above); in multiprocessing the caller then
+    waits for ever. Each worker holds a slot of the fleet until the pool is closed.
+
+    Raises:
+        NotEnoughSlots: The fleet has fewer free slots than the pool has processes.
+    """
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Any = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+    ) -> None:
+        self._run: Run = context.connect()
+        self._workers = context.cpu_count() if processes is None else processes
+        self.Process = self._new_worker  # type: ignore[method-assign,assignment]
+        # The stdlib's context for the one thing that stays in this process: the pipe that wakes its threads.
+        local = multiprocessing.get_context("fork")
+        super().__init__(self._workers, initializer, initargs, maxtasksperchild, context=local)  # type: ignore[call-arg]
+
+    def _setup_queues(self) -> None:
+        self._calls = Calls(self._run, self._run.new_name("pool"), max(1, self._workers))
+        self._answers = Answers(self._calls, self._settle)
+        self._inqueue, self._outqueue = self._calls, self._answers
+        self._quick_put, self._quick_get = self._calls.put, self._answers.get
+
+    def _get_sentinels(self) -> list[Any]:
+        return [self._change_notifier._reader]  # type: ignore[attr-defined]
+
+    def _new_worker(self, _ctx: Any, *args: Any, **kwds: Any) -> PoolWorker:
+        worker = PoolWorker(*args, **kwds)
+        worker.on_join = self._recover
+        return worker
+
+    def _recover(self, worker: PoolWorker) -> None:
+        """Put back what a worker that ended had taken."""
+        given_up = self._calls.recover(worker.process_id)
+        if given_up is not None:
+            job, index = given_up
+            lost = WorkerLost(
+                f"Call {index} of job {job} was given up: {MAX_DEATHS} processes that took it died"
+                f" (the last: exit code {worker.exitcode}, on {worker.host}).",
+                "Run the same call in this process to see why: it exits, crashes, or uses more memory than there is.",
+            )
+            self._settle(job, index, (False, lost))
+
+    def _settle(self, job: int, index: int, outcome: tuple[bool, Any]) -> None:
+        result = self._cache.get(job)  # type: ignore[attr-defined]
+        if result is not None:
+            result._set(index, outcome)
+
+    @staticmethod
+    def _help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:
+        inqueue.drop()
+
+    @classmethod
+    def _terminate_pool(cls, taskqueue: Any, inqueue: Any, outqueue: Any, pool: Any, *args: Any) -> None:
+        workers = [worker.process_id for worker in pool]
+        super()._terminate_pool(taskqueue, inqueue, outqueue, pool, *args)  # type: ignore[misc]
+        inqueue.discard(workers)
+
+
+class PoolWorker(Process):
+    """A worker process; the pool hears of its end when the stdlib's pool joins it."""
+
+    on_join: Callable[[PoolWorker], None] | None = None
+
+    @property
+    def process_id(self) -> str:
+        """Its id in the run."""
+        return str(self._popen.process_id)  # type: ignore[attr-defined]
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end; then what it had taken goes back to the pool."""
+        super().join(timeout)
+        if self.exitcode is not None and self.on_join:
+            on_join, self.on_join = self.on_join, None
+            on_join(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "on_join"}
+
+
+class Calls:
+    """The queue of tasks, on the side of the pool; pickled, it becomes ``TakenCalls``."""
+
+    def __init__(self, run: Run, name: str, workers: int) -> None:
+        self.run, self.name, self.workers = run, name, workers
+        self.pending: dict[int, tuple[int, int]] = {}
+        self._numbers = itertools.count()
+        self._buffer: deque[bytes] = deque()
+        self._filled = threading.Condition()
+        self._feeder: threading.Thread | None = None
+        self._closed = False
+        self._broken: LabError | None = None
+        run.post(OPEN, [self.key("calls"), self.key("results"), self.key("seen"), self.key("deaths")])
+
+    def key(self, *names: str) -> str:
+        """A key of this pool."""
+        return ":".join((self.name, *names))
+
+    def put(self, task: Any) -> None:
+        """Append a task, or None to end a worker. Returns at once; the feeder sends."""
+        if self._broken is not None:
+            raise self._broken
+        pickled = _dumps(task)
+        n = next(self._numbers)
+        if task is not None:
+            self.pending[n] = task[:2]
+        blob = self.run.seal(self.key("calls"), _NUMBER.pack(n) + pickled)
+        with self._filled:
+            self._buffer.append(blob)
+            self._filled.notify()
+        if self._feeder is None:
+            self._feeder = threading.Thread(target=self._feed, name="crosshost-pool-feeder", daemon=True)
+            self._feeder.start()
+
+    def _feed(self) -> None:
+        """Send what has gathered while the last batch was sent."""
+        while True:
+            with self._filled:
+                self._filled.wait_for(lambda: self._buffer or self._closed)
+                if not self._buffer:
+                    return
+                blobs, size = [], 0
+                while self._buffer and len(blobs) < SEND_AT_ONCE and size < 1 << 20:
+                    blobs.append(self._buffer.popleft())
+                    size += len(blobs[-1])
+            try:
+                self.run.post(PUSH_ALL, [self.key("calls")], *blobs)
+            except LabError as exc:
+                self._broken = exc
+                return  # whoever reads the answers finds Redis gone too, and fails the pending calls
+
+    def recover(self, worker: str) -> tuple[int, int] | None:
+        """Put back what a dead worker had taken; the call that was given up, if any."""
+        taken = self.key("taken", worker)
+        keys = [self.key("calls"), taken, self.key("seen"), self.key("deaths")]
+        given_up = self.run.eval(RECOVER, keys, MAX_DEATHS)
+        self.run.post(DISCARD, [taken])
+        return self.pending.pop(given_up, None) if given_up >= 0 else None
+
+    def drop(self) -> None:
+        """Forget every task that no worker has taken."""
+        with self._filled:
+            self._buffer.clear()
+        self._quietly(DROP, [self.key("calls")])
+
+    def discard(self, workers: list[str]) -> None:
+        """Delete the pool's keys."""
+        with self._filled:
+            self._closed = True
+            self._filled.notify()
+        names = ["calls", "results", "seen", "deaths"]
+        self._quietly(DISCARD, [*map(self.key, names), *(self.key("taken", worker) for worker in workers)])
+
+    def _quietly(self, script: Script, keys: list[str]) -> None:
+        try:
+            self.run.post(script, keys)
+        except LabError:
+            return  # Redis is gone; the keys expire
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        context.assert_spawning(self)
+        return TakenCalls, (self.name, self.workers)
+
+
+class Answers:
+    """The queue of results, on the side of the pool; pickled, it becomes ``SentAnswers``."""
+
+    def __init__(self, calls: Calls, settle: Callable[[int, int, tuple[bool, Any]], None]) -> None:
+        self._calls, self._settle = calls, settle
+        self._ready: deque[Any] = deque()
+
+    def put(self, sentinel: None) -> None:
+        """Wake the thread that reads: the pool puts nothing but None here."""
+        key = self._calls.key("results")
+        message = _RESULT.pack(SENTINEL, 0)
+        self._calls.run.post(PUSH_ALL, [key], self._calls.run.seal(key, message))
+
+    def get(self) -> Any:
+        """The next result as (job, index, (success, value)), or None.
+
+        Raises:
+            BrokerUnreachable: Redis is gone; every pending call has failed with the same error.
+        """
+        while not self._ready:
+            try:
+                self._receive()
+            except LabError as exc:
+                self._fail_pending(exc)
+                raise
+        return self._ready.popleft()
+
+    def _receive(self) -> None:
+        run, key = self._calls.run, self._calls.key("results")
+        _, blobs = run.store.wait(lambda left: ("BLMPOP", left, 1, key, "LEFT", "COUNT", 16), None)
+        for blob in blobs:
+            try:
+                self._unpack(run.unseal(key, blob))
+            except WrongKey as exc:
+                print(f"crosshost: {exc}", file=sys.stderr)
+
+    def _unpack(self, payload: memoryview) -> None:
+        at = 0
+        while at < len(payload):
+            n, size = _RESULT.unpack_from(payload, at)
+            at += _RESULT.size
+            if n == SENTINEL:
+                self._ready.append(None)
+            # Excluded: counting a result twice, when a call was put back although its worker had answered.
+            elif (call := self._calls.pending.pop(n, None)) is not None:
+                self._ready.append((*call, _load_outcome(payload[at : at + size])))
+            at += size
+
+    def _fail_pending(self, exc: LabError) -> None:
+        self._calls._broken = exc
+        while self._calls.pending:
+            _, (job, index) = self._calls.pending.popitem()
+            self._settle(job, index, (False, exc))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        context.assert_spawning(self)
+        return SentAnswers, (self._calls,)
+
+
+def _load_outcome(pickled: memoryview) -> tuple[bool, Any]:
+    try:
+        success, value = _loads(pickled)
+    except Exception as exc:  # noqa: BLE001 - whatever unpickling raises belongs to the caller of this one call
+        return (False, exc)
+    return success, value
+
+
+class TakenCalls:
+    """The queue of tasks, on the side of a worker: ``get`` for the stdlib's worker loop."""
+
+    def __init__(self, name: str, workers: int) -> None:
+        run = runs.current()
+        assert run is not None
+        self._run, self._workers = run, workers
+        keys = [f"{name}:calls", f"{name}:taken:{run.me}", f"{name}:results", f"{name}:seen"]
+        self._calls, self._taken, self._results, self._seen = self._keys = keys
+        run.post(OPEN, [self._taken])
+        self._batch: deque[bytes] = deque()
+        self._unsent: list[bytes] = []
+        self._finished = 0
+        self._running = False
+        self._seconds = 0.0  # moving average of what a task takes
+        self._begun = self._exchanged = time.perf_counter()
+        self._number = 0
+        self._changed = threading.Condition()
+        self._guard: threading.Thread | None = None
+        util.Finalize(self, self._leave, exitpriority=10)
+
+    def get(self) -> Any:
+        """The next task, or None to end."""
+        while True:
+            with self._changed:
+                blob = self._batch.popleft() if self._batch else None
+                self._running = blob is not None
+            if blob is None:
+                self._refill()
+                continue
+            task = self._open(blob)
+            if task is not _REFUSED:
+                return task
+
+    def _open(self, blob: bytes) -> Any:
+        self._begun = time.perf_counter()
+        try:
+            payload = self._run.unseal(self._calls, blob)
+        except WrongKey as exc:
+            print(f"crosshost: {exc}", file=sys.stderr)
+            self._finish(b"")
+            return _REFUSED
+        (self._number,) = _NUMBER.unpack_from(payload)
+        try:
+            return _loads(payload[8:])
+        except Exception as exc:  # noqa: BLE001 - a task that cannot be loaded costs its own caller an error, nobody else
+            exc.add_note(f"while loading a call on host {self._run.settings.host or 'unknown'}")
+            self.answer((False, exc))
+            return _REFUSED
+
+    def answer(self, outcome: tuple[bool, Any]) -> None:
+        """The outcome of the running task; raises what pickling it raises, and then the task still runs."""
+        pickled = _dumps(outcome)
+        elapsed = time.perf_counter() - self._begun
+        self._seconds = elapsed if not self._seconds else 0.8 * self._seconds + 0.2 * elapsed
+        self._finish(_RESULT.pack(self._number, len(pickled)) + pickled)
+
+    def _finish(self, result: bytes) -> None:
+        with self._changed:
+            self._running = False
+            self._finished += 1
+            if result:
+                self._unsent.append(result)
+            if self._batch and time.perf_counter() - self._exchanged > BATCH_SECONDS:
+                self._send()
+
+    def _send(self) -> None:
+        """Send the answers gathered so far, without waiting for the reply."""
+        self._run.post(EXCHANGE, self._keys, self._finished, 0, self._workers, self._sealed(), 0)
+        self._sent()
+
+    def _sealed(self) -> bytes:
+        return self._run.seal(self._results, b"".join(self._unsent)) if self._unsent else b""
+
+    def _sent(self) -> None:
+        self._unsent.clear()
+        self._finished = 0
+        self._exchanged = time.perf_counter()
+
+    def _refill(self) -> None:
+        """Answer what was done and take the next: one round trip while there is work, a blocking move while there is none."""
+        want = max(1, min(MAX_BATCH, int(BATCH_SECONDS / self._seconds))) if self._seconds else 1
+        with self._changed:
+            blobs = self._run.eval(EXCHANGE, self._keys, self._finished, want, self._workers, self._sealed(), 0)
+            self._sent()
+        if not blobs:
+            move = ("BLMOVE", self._calls, self._taken, "LEFT", "RIGHT")
+            blob = self._run.store.wait(lambda left: (*move, left), None)
+            with self._changed:
+                fresh, *more = self._run.eval(EXCHANGE, self._keys, 0, want - 1, self._workers, b"", 1)
+                self._exchanged = time.perf_counter()
+            blobs = [blob, *more] if fresh else more
+        with self._changed:
+            self._batch.extend(blobs)
+            if len(self._batch) > 1:
+                self._watch()
+
+    def _watch(self) -> None:
+        if self._guard is None:
+            self._guard = threading.Thread(target=self._guard_batch, name="crosshost-pool-guard", daemon=True)
+            self._guard.start()
+        self._changed.notify()
+
+    def _guard_batch(self) -> None:
+        """Keep nobody waiting: give back what a slow task holds up, and send what is done."""
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: len(self._batch) > 0)
+                seen = self._exchanged
+                if self._changed.wait_for(lambda: self._exchanged != seen, BATCH_SECONDS * 2):
+                    continue
+                # Excluded, by holding the condition: the worker taking a task from the batch while it is given back.
+                if self._batch:
+                    self._give_back()
+
+    def _give_back(self) -> None:
+        self._batch.clear()
+        running = int(self._running)
+        self._run.post(GIVE_BACK, self._keys, self._finished, self._sealed(), running)
+        self._sent()
+
+    def _leave(self) -> None:
+        with self._changed:
+            if self._batch or self._unsent or self._finished:
+                self._give_back()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise NotImplementedError("a worker's side of a pool cannot be sent on")
+
+
+_REFUSED = object()
+
+
+class SentAnswers:
+    """The queue of results, on the side of a worker: ``put`` for the stdlib's worker loop."""
+
+    def __init__(self, calls: TakenCalls) -> None:
+        self._calls = calls
+
+    def put(self, answer: tuple[int, int, tuple[bool, Any]]) -> None:
+        """Send (job, index, (success, value)); the first two are known from the task's number."""
+        self._calls.answer(answer[2])

@@ -1,0 +1,252 @@
+"""Process: the stdlib's ``BaseProcess`` with a ``_Popen`` whose child runs on another host.
+
+``multiprocessing.process.BaseProcess`` does names, daemon flags, join, exit codes, ``active_children`` and the child's
+bootstrap by itself, and asks its class for one thing: something that launches a child and can poll, wait for and signal
+it. Compare ``multiprocessing.popen_spawn_posix.Popen``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+import signal
+import struct
+import sys
+import threading
+import time
+from multiprocessing import context, process, reduction, spawn, util
+from typing import Any
+
+from lab.cluster import run as runs
+from lab.cluster.engine import PROCESS_QUEUE, PROCESS_TASK
+from lab.cluster.store import Script
+from lab.errors import BrokerUnreachable, LabError, NotEnoughSlots, NoWorkers, WrongKey
+
+MAX_AGE = 600_000
+"""Milliseconds after which a payload is refused: what bounds the time in which a stolen copy could be replayed."""
+
+QUEUE = Script("""
+local refused = fenced()
+if refused then return refused end
+redis.call('HSET', KEYS[3], 'payload', ARGV[3], 'parent', ARGV[4])
+create(KEYS[3])
+create(ARGV[4])
+return now()
+""")
+
+WITHDRAW = Script("""
+if redis.call('HEXISTS', KEYS[3], 'payload') == 0 then return alive(ARGV[3]) and 0 or -1 end
+redis.call('DEL', KEYS[3])
+redis.call('SREM', registry, KEYS[3])
+for _, held in ipairs(redis.call('SMEMBERS', KEYS[4])) do hang_up(string.match(held, '^(.+) (.+)$')) end
+redis.call('DEL', KEYS[4])
+return 1
+""")
+
+COMMAND = Script("""
+if alive(ARGV[3]) then push(KEYS[3], ARGV[4]) end
+""")
+
+
+class Popen:
+    """A child on some host of the fleet.
+
+    Attributes:
+        pid: Process id on its host, known once the constructor returns.
+        host: Name of that host.
+        returncode: Exit code, ``-SIGKILL`` if its host went silent; None while it runs.
+        sentinel: Descriptor of a local pipe that becomes readable when the child has ended.
+
+    Raises:
+        NotEnoughSlots: No slot took the child within ``Settings.start_timeout`` seconds.
+        NoWorkers: There is no host.
+        WrongKey: The host that took it holds another authkey.
+    """
+
+    method = "cluster"
+
+    def __init__(self, process_obj: process.BaseProcess) -> None:
+        util._flush_std_streams()  # type: ignore[attr-defined]
+        run = runs.current()
+        assert run is not None, "a process of the cluster is started from a ClusterContext"
+        self._run = run
+        self.process_id = secrets.token_hex(5)
+        self.pid: int | None = None
+        self.host = ""
+        self.returncode: int | None = None
+        self._changed = threading.Condition()
+        self._launch(process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        raise OSError(f"file descriptor {fd} cannot be sent to another host")
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self.returncode is not None, timeout)
+        return self.returncode
+
+    def terminate(self) -> None:
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        self._run.forget(self.process_id)
+        self._finalizer()
+
+    def _signal(self, signum: int) -> None:
+        if self.returncode is None:
+            key = self._run.key("commands", self.process_id)
+            self._run.eval(COMMAND, [key], self.process_id, self._run.seal(key, str(int(signum)).encode()))
+
+    def _launch(self, process_obj: process.BaseProcess) -> None:
+        run, key = self._run, self._run.key("process", self.process_id)
+        payload = pack(self, process_obj)
+        self.sentinel, self._write_end = os.pipe()
+        self._finalizer = util.Finalize(self, _close_fds, (self.sentinel, [self._write_end]))
+        self._open_end = self._finalizer._args[1]
+        run.listen(self.process_id, self._on_mail)
+        try:
+            run.eval(QUEUE, [key], run.seal(key, payload), run.mailbox)
+            self._send_message()
+            self._wait_for_start(key)
+        except BaseException:
+            run.forget(self.process_id)
+            self._finalizer()
+            raise
+
+    def _send_message(self) -> None:
+        from lab.cluster.context import default_context
+
+        try:
+            default_context().app.send_task(
+                PROCESS_TASK, [self._run.id, self.process_id], queue=PROCESS_QUEUE, ignore_result=True
+            )
+        except OSError as exc:  # kombu's OperationalError and redis-py's errors are among them
+            raise BrokerUnreachable(f"The message that starts a process could not be sent: {exc}") from exc
+
+    def _wait_for_start(self, key: str) -> None:
+        timeout = self._run.settings.start_timeout
+        while not self._started(timeout):
+            # Excluded: a slot taking the payload just as we give up. Whoever removes it first, wins.
+            taken = self._run.eval(WITHDRAW, [key, self._run.key("ends", self.process_id)], self.process_id)
+            if taken == 1:
+                raise self._no_slot()
+            timeout = self._run.settings.lease
+            if taken == -1 and not self._started(timeout):
+                raise self._no_answer()
+
+    def _started(self, timeout: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self.pid is not None, timeout)
+
+    def _no_answer(self) -> LabError:
+        return WrongKey(
+            "A host took the process and refused it, or answered with a signature that does not verify.",
+            "Give both sides the same CROSSHOST_AUTHKEY or CROSSHOST_AUTHKEY_FILE. See: producer workers",
+        )
+
+    def _no_slot(self) -> LabError:
+        from lab.cluster.fleet import list_hosts
+
+        hosts = list_hosts(self._run.store)
+        wait = self._run.settings.start_timeout
+        if not hosts:
+            return NoWorkers(
+                f"No worker host is alive on {self._run.store.address}.",
+                "Start one with the same settings:\n  worker --slots 4",
+            )
+        slots, busy = sum(h.slots for h in hosts), sum(h.busy for h in hosts)
+        return NotEnoughSlots(
+            f"No slot became free in {wait:g} s: {busy} of {slots} slots on {len(hosts)} hosts are busy.",
+            f"Each process takes a slot for as long as it lives. Give the fleet more:\n"
+            f"  CROSSHOST_SLOTS={slots // len(hosts) + 4} for an embedded fleet, or start another worker",
+        )
+
+    def _on_mail(self, mail: dict[str, Any]) -> None:
+        with self._changed:
+            if mail["event"] == "started":
+                self.pid, self.host = mail["pid"], mail["host"]
+            elif mail["event"] == "exit":
+                self.pid = -1 if self.pid is None else self.pid
+                self.returncode = mail["exitcode"]
+                _close_fds(None, self._open_end)
+            self._changed.notify_all()
+
+
+def _close_fds(read_end: int | None, write_end: list[int]) -> None:
+    # the write end is closed by the exit or by the finalizer, whichever is first, and never twice
+    for fd in ([read_end] if read_end is not None else []) + [write_end.pop() for _ in write_end[:]]:
+        os.close(fd)
+
+
+class Process(process.BaseProcess):
+    """A process on some host of the fleet.
+
+    On Redis: ``process:ID`` holds the signed pickle until a slot takes it; events come back on ``mail:PARENT``.
+
+    Differs from multiprocessing: ``start()`` waits for a free slot and raises NotEnoughSlots if there is none in time.
+    ``pid`` is a process id on the child's host. A child whose program died is killed, not orphaned. A child that ends
+    while it holds a Lock or RLock releases it.
+    """
+
+    _start_method = None
+
+    @property
+    def host(self) -> str | None:
+        """Name of the host that runs it, None before the start."""
+        popen: Popen | None = getattr(self, "_popen", None)
+        return popen.host if popen else None
+
+    @staticmethod
+    def _Popen(process_obj: process.BaseProcess) -> Popen:  # noqa: N802
+        return Popen(process_obj)
+
+    @staticmethod
+    def _after_fork() -> None:
+        process.BaseProcess._after_fork()  # type: ignore[attr-defined]
+        if run := runs.current():
+            # last of all: what this child posted must have taken effect before its exit is reported
+            util.Finalize(None, run.close, exitpriority=-100)
+
+
+def pack(popen: Popen, process_obj: process.BaseProcess) -> bytes:
+    """What the child needs: a JSON head about where it comes from, then the pickled process object.
+
+    Raises:
+        Whatever pickling raises, as under spawn.
+    """
+    config, buffer = process_obj._config, io.BytesIO()  # type: ignore[attr-defined]
+    # the stdlib's key would be readable in Redis; the child derives one (run.inherited_authkey)
+    process_obj._config = {name: value for name, value in config.items() if name != "authkey"}  # type: ignore[attr-defined]
+    context.set_spawning_popen(popen)
+    try:
+        reduction.dump(process_obj, buffer)
+    finally:
+        context.set_spawning_popen(None)
+        process_obj._config = config  # type: ignore[attr-defined]
+    head = json.dumps(_preparation(popen, process_obj.name)).encode()
+    return struct.pack(">I", len(head)) + head + buffer.getbuffer()
+
+
+def unpack_head(payload: memoryview) -> tuple[dict[str, Any], memoryview]:
+    """The JSON head of a packed process, and the pickle that follows it."""
+    (size,) = struct.unpack_from(">I", payload)
+    return json.loads(bytes(payload[4 : 4 + size])), payload[4 + size :]
+
+
+def _preparation(popen: Popen, name: str) -> dict[str, Any]:
+    data = spawn.get_preparation_data(name)
+    kept = ("name", "sys_path", "sys_argv", "dir", "orig_dir", "init_main_from_name", "init_main_from_path", "log_level")
+    return {
+        "issued": popen._run.server_ms(),
+        "python": list(sys.version_info[:2]),
+        "mailbox": popen._run.mailbox,
+        "prepare": {key: data[key] for key in kept if key in data},
+    }

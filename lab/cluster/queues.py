@@ -1,0 +1,214 @@
+"""Queue, JoinableQueue and SimpleQueue: a Redis list, with the stdlib's own feeder thread in front of it.
+
+``multiprocessing.queues.Queue`` is a pipe, a lock at each end of it, a semaphore that counts the room, and a thread that
+pickles and sends what was put. Its put, feeder, close and join are used as they are; the pipe and the locks become a list,
+on which Redis' pushes and pops are already atomic.
+
+On Redis: list ``queue:ID``; EVALSHA of a push, BLPOP to get. A bounded queue has a semaphore beside it.
+
+Differs from multiprocessing: an item that a process has got is gone if that process dies, as in multiprocessing, but an
+item that it had only put is safe once ``join_thread()`` has returned, on whatever host it was put.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from multiprocessing import context, queues, reduction, util
+from queue import Empty
+from typing import Any
+
+from lab.cluster import run as runs
+from lab.cluster.run import Run
+from lab.cluster.store import Script
+from lab.cluster.synchronize import SEM_VALUE_MAX
+from lab.errors import WrongKey
+
+OPEN = Script("create(KEYS[3])")
+
+PUSH = Script("""
+local refused = fenced()
+if refused then return refused end
+push(KEYS[3], ARGV[3])
+return 1
+""")
+
+_dumps, _loads = reduction.ForkingPickler.dumps, reduction.ForkingPickler.loads
+
+
+class _Unlimited:
+    """Stands for the locks around a pipe, which a list does not need, and for the room in an unbounded queue."""
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+    def __enter__(self) -> bool:
+        return True
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+
+class Channel:
+    """The list behind a queue, with the methods of both ends of a pipe."""
+
+    def __init__(self, run: Run, key: str) -> None:
+        self.run, self.key = run, key
+
+    @classmethod
+    def new(cls, run: Run) -> Channel:
+        """A list that no queue has yet."""
+        channel = cls(run, run.new_name("queue"))
+        run.post(OPEN, [channel.key])
+        return channel
+
+    def send_bytes(self, payload: Any) -> None:
+        """Append a message; it is there before anything that this process sends later."""
+        self.run.post(PUSH, [self.key], self.run.seal(self.key, payload))
+
+    def take(self, block: bool, timeout: float | None) -> memoryview | None:
+        """The first message, or None if there was none in time. What was not signed for this queue is thrown away."""
+        while True:
+            if block and (timeout is None or timeout > 0):
+                reply = self.run.store.wait(lambda left: ("BLPOP", self.key, left), timeout)
+                blob = reply and reply[1]
+            else:
+                blob = self.run.store.call("LPOP", self.key)
+            if blob is None:
+                return None
+            try:
+                return self.run.unseal(self.key, blob)
+            except WrongKey as exc:
+                print(f"crosshost: {exc}", file=sys.stderr)
+
+    recv_bytes = None
+
+    def poll(self, timeout: float = 0.0) -> bool:
+        """Whether there is a message now."""
+        return self.length() > 0
+
+    def length(self) -> int:
+        """Messages waiting."""
+        return int(self.run.store.call("LLEN", self.key))
+
+    def close(self) -> None:
+        """Wait until everything sent has arrived."""
+        self.run.store.settle()
+
+    def __getstate__(self) -> str:
+        context.assert_spawning(self)
+        return self.key
+
+    def __setstate__(self, key: str) -> None:
+        run = runs.current()
+        assert run is not None
+        self.run, self.key = run, key
+
+
+class Queue(queues.Queue):  # type: ignore[type-arg]
+    """A queue between hosts: put anywhere, got once."""
+
+    def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
+        channel = Channel.new(ctx.connect())
+        sem = ctx.BoundedSemaphore(maxsize) if maxsize > 0 else _Unlimited()
+        self._setup(maxsize if maxsize > 0 else SEM_VALUE_MAX, channel, sem)
+        util.register_after_fork(self, queues.Queue._after_fork)  # type: ignore[attr-defined]
+
+    def _setup(self, maxsize: int, channel: Channel, sem: Any) -> None:
+        self._ignore_epipe = False
+        self._maxsize, self._sem = maxsize, sem
+        self._reader = self._writer = self._channel = channel
+        self._rlock = self._wlock = _Unlimited()
+        self._opid = os.getpid()
+        self._reset()  # type: ignore[attr-defined]
+
+    def __getstate__(self) -> Any:
+        context.assert_spawning(self)
+        return (self._maxsize, self._channel, self._sem)
+
+    def __setstate__(self, state: Any) -> None:
+        self._setup(*state)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take the first item.
+
+        Raises:
+            queue.Empty: There was none, or none in time.
+            ValueError: The queue is closed here.
+        """
+        if self._closed:  # type: ignore[attr-defined]
+            raise ValueError(f"Queue {self!r} is closed")
+        payload = self._channel.take(block, timeout)
+        if payload is None:
+            raise Empty
+        self._sem.release()
+        return _loads(payload)
+
+    def qsize(self) -> int:
+        """Items waiting; exact only while nobody puts or gets."""
+        return self._channel.length() + len(self._buffer)  # type: ignore[attr-defined]
+
+    def full(self) -> bool:
+        """Whether a put would block now."""
+        return self._maxsize != SEM_VALUE_MAX and bool(self._sem._semlock._is_zero())
+
+
+class JoinableQueue(Queue, queues.JoinableQueue):  # type: ignore[type-arg]
+    """A queue whose items are counted until each is reported done."""
+
+    def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
+        Queue.__init__(self, maxsize, ctx=ctx)
+        self._unfinished_tasks = ctx.Semaphore(0)
+        self._cond = ctx.Condition()
+
+    def __getstate__(self) -> Any:
+        return (Queue.__getstate__(self), self._cond, self._unfinished_tasks)
+
+    def __setstate__(self, state: Any) -> None:
+        base, self._cond, self._unfinished_tasks = state
+        Queue.__setstate__(self, base)
+
+    put = queues.JoinableQueue.put
+
+
+class SimpleQueue(queues.SimpleQueue):  # type: ignore[type-arg]
+    """A queue without a feeder: ``put`` returns when Redis has the item."""
+
+    def __init__(self, *, ctx: Any) -> None:
+        self.__setstate__(Channel.new(ctx.connect()))
+
+    def close(self) -> None:
+        """Refuse further use here."""
+        self._closed = True
+
+    def empty(self) -> bool:
+        """Whether no item waits."""
+        self._check_closed()
+        return not self._channel.poll()
+
+    def __getstate__(self) -> Any:
+        context.assert_spawning(self)
+        return self._channel
+
+    def __setstate__(self, channel: Any) -> None:
+        self._channel, self._closed = channel, False
+
+    def get(self) -> Any:
+        """Take the first item, waiting for one."""
+        self._check_closed()
+        payload = self._channel.take(True, None)
+        assert payload is not None
+        return _loads(payload)
+
+    def put(self, obj: Any) -> None:
+        """Append an item."""
+        self._check_closed()
+        self._channel.send_bytes(_dumps(obj))
+        self._channel.close()
+
+    def _check_closed(self) -> None:
+        if self._closed:
+            raise OSError("handle is closed")

@@ -1,0 +1,275 @@
+"""A run: one program, its processes on all hosts, and everything that they share in Redis.
+
+On Redis, under ``crosshost:{RUN}:``
+
+* ``processes``: sorted set, process id -> when its lease lapses (milliseconds, the server's clock). ``root`` is the
+  program itself. Whoever is not in it is dead to the run: its locks are free, and what it still sends is refused.
+* ``keys``: set, the names of the run's keys. The root renews their expiry, and deletes them when the program ends.
+* ``process:ID``: hash, a process from its start to its end. ``mail:ID``: list, what happens to the children of ID.
+* ``locks``: set, the locks and recursive locks of the run. ``ends:ID``: set, the pipe ends that process ID holds.
+
+The root renews its own lease and buries processes whose lease lapsed; a child's lease is renewed by the worker slot that
+supervises it (``worker.supervisor``), so a child that computes for minutes, or holds the GIL, is not taken for dead.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing import process, util
+from typing import Any
+
+from lab.cluster import wire
+from lab.cluster.store import Script, Store
+from lab.errors import BrokerUnreachable, LabError, WrongKey
+from lab.settings import Settings
+
+ROOT = "root"
+ROOT_LEASES = 5
+"""The root is taken for dead after this many leases: it renews in a thread of its own, which a long C call can hold up."""
+
+TTL_LEASES = 10
+"""A key lives for this many leases after the last renewal."""
+
+JOIN = Script("""
+create(processes)
+redis.call('ZADD', processes, now() + ARGV[3], me)
+return now()
+""")
+
+BEAT = Script("""
+redis.call('ZADD', processes, now() + ARGV[3], me)
+for _, key in ipairs(redis.call('SMEMBERS', registry)) do keep(key) end
+keep(registry)
+local lapsed = {}
+for _, dead in ipairs(redis.call('ZRANGEBYSCORE', processes, '-inf', now())) do
+  lapsed[#lapsed + 1] = dead
+  lapsed[#lapsed + 1] = redis.call('HGET', base .. 'process:' .. dead, 'parent') or ''
+end
+return lapsed
+""")
+
+BURY = Script("""
+local dead, lapsed_only = ARGV[3], ARGV[5] == '1'
+local score = alive(dead)
+if not score or lapsed_only and tonumber(score) > now() then return 0 end
+redis.call('ZREM', processes, dead)
+for _, lock in ipairs(redis.call('SMEMBERS', base .. 'locks')) do
+  local holder = redis.call('HGET', lock, 'holder')
+  if holder and string.match(holder, '^[^/]+') == dead and not grant(lock) then
+    redis.call('HSET', lock, 'value', 1)
+    redis.call('HDEL', lock, 'holder')
+  end
+end
+for _, held in ipairs(redis.call('SMEMBERS', base .. 'ends:' .. dead)) do
+  hang_up(string.match(held, '^(.+) (.+)$'))
+end
+for _, kind in ipairs({'process:', 'ends:', 'commands:', 'mail:'}) do
+  redis.call('DEL', base .. kind .. dead)
+  redis.call('SREM', registry, base .. kind .. dead)
+end
+push(KEYS[3], ARGV[4])
+return 1
+""")
+
+MAIL = Script("push(KEYS[3], ARGV[3])")
+
+DELETE = Script("""
+for _, key in ipairs(redis.call('SMEMBERS', registry)) do redis.call('UNLINK', key) end
+return redis.call('UNLINK', registry, processes)
+""")
+
+
+class Run:
+    """This process's place in a run.
+
+    Args:
+        settings: The fleet's settings, with a key.
+        store: Redis.
+        run_id: Name of the run.
+        me: Id of this process in it, ``root`` for the program itself.
+    """
+
+    def __init__(self, settings: Settings, store: Store, run_id: str, me: str = ROOT) -> None:
+        self.settings, self.store, self.id, self.me = settings, store, run_id, me
+        self.base = f"crosshost:{{{run_id}}}:"
+        self.ttl = int(settings.lease * TTL_LEASES * 1000)
+        self.mailbox = self.key("mail", me)
+        self._head = (self.key("processes"), self.key("keys"))
+        self._counter = itertools.count()
+        self._clock = 0
+        self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {}
+        self._threads: list[threading.Thread] = []
+        self._starting = threading.Lock()
+        self._listening = False
+        self._stop = threading.Event()
+
+    @classmethod
+    def as_root(cls, settings: Settings, store: Store) -> Run:
+        """Begin a run, of which this process is the program."""
+        run = cls(settings, store, secrets.token_hex(6))
+        run.set_clock(run.eval(JOIN, [], int(settings.lease * ROOT_LEASES * 1000)))
+        run._spawn(run._beat, "crosshost-beat")
+        # runs after multiprocessing's own exit function has joined the children
+        run._finalizer = util.Finalize(None, run.close, exitpriority=-100)
+        return run
+
+    def set_clock(self, server_ms: int) -> None:
+        """Learn the server's time, by which everything in a run is dated."""
+        self._clock = server_ms - int(time.monotonic() * 1000)
+
+    def server_ms(self) -> int:
+        """The server's time now, in milliseconds, as far as this process knows it."""
+        return self._clock + int(time.monotonic() * 1000)
+
+    def key(self, *names: str) -> str:
+        """A key of this run; the braces are Redis Cluster's hash tag, which keeps a run on one node."""
+        return self.base + ":".join(names)
+
+    def new_name(self, kind: str) -> str:
+        """A key that no other process of the run makes."""
+        return self.key(kind, f"{self.me}-{next(self._counter)}")
+
+    def command(self, script: Script, keys: list[str], *args: Any) -> tuple[Any, ...]:
+        """The Redis command that runs a script for this process."""
+        return ("EVALSHA", script.sha, 2 + len(keys), *self._head, *keys, self.me, self.ttl, *args)
+
+    def eval(self, script: Script, keys: list[str], *args: Any) -> Any:
+        """Run a script and return its reply."""
+        return self.store.call(*self.command(script, keys, *args))
+
+    def post(self, script: Script, keys: list[str], *args: Any) -> None:
+        """Run a script without waiting for it (``Store.post``)."""
+        self.store.post(*self.command(script, keys, *args))
+
+    def seal(self, purpose: str, payload: Any) -> bytes:
+        """Sign a payload under the fleet's key."""
+        return wire.seal(self.settings.authkey, purpose, payload)
+
+    def unseal(self, purpose: str, blob: bytes) -> memoryview:
+        """Verify a payload; WrongKey if it was not sealed for this purpose."""
+        return wire.unseal(self.settings.authkey, purpose, blob)
+
+    def letter(self, mailbox: str, **event: Any) -> bytes:
+        """A sealed mail: JSON, so that reading one can execute nothing."""
+        return self.seal(mailbox, json.dumps(event).encode())
+
+    def listen(self, process_id: str, handler: Callable[[dict[str, Any]], None]) -> None:
+        """Have the handler called, in the listener's thread, with each event of a child."""
+        self._handlers[process_id] = handler
+        with self._starting:  # excluded: two threads that start their first child at once, two listeners
+            if not self._listening:
+                self._listening = True
+                self._spawn(self._listen, "crosshost-listener")
+
+    def forget(self, process_id: str) -> None:
+        """Stop listening to a child."""
+        self._handlers.pop(process_id, None)
+
+    def close(self) -> None:
+        """End the run: stop its threads and, for the root, delete its keys."""
+        if self._stop.is_set():
+            return
+        self._stop.set()
+        try:
+            if self._listening:
+                self.eval(MAIL, [self.mailbox], self.letter(self.mailbox, event="stop"))
+            for thread in self._threads:
+                if thread is not threading.current_thread():
+                    thread.join(self.settings.lease)
+            if self.me == ROOT:
+                self.eval(DELETE, [])
+            else:
+                self.store.settle()
+        except (LabError, OSError):
+            return  # Redis is gone; what it still holds expires
+
+    def _spawn(self, target: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self.settings.lease / 3):
+            try:
+                lapsed = self.eval(BEAT, [], int(self.settings.lease * ROOT_LEASES * 1000))
+                for dead, parent in zip(lapsed[::2], lapsed[1::2], strict=True):
+                    self._bury(dead.decode(), parent.decode())
+            except (LabError, OSError):
+                continue  # the next beat tries again; the listener tells the user
+
+    def _bury(self, dead: str, parent: str) -> None:
+        mailbox = parent or self.mailbox
+        letter = self.letter(mailbox, event="exit", process=dead, exitcode=-signal.SIGKILL)
+        self.eval(BURY, [mailbox], dead, letter, 1)
+
+    def _listen(self) -> None:
+        silent_since = None
+        while not self._stop.is_set():
+            try:
+                reply = self.store.wait(
+                    lambda left: ("BLMPOP", left, 1, self.mailbox, "LEFT", "COUNT", 100), self.settings.lease
+                )
+                silent_since = None
+            except BrokerUnreachable as exc:
+                silent_since = silent_since or time.monotonic()
+                if time.monotonic() - silent_since > self.settings.lease * 2:
+                    self._give_up(exc)
+                    return
+                self._stop.wait(0.2)  # a bounded pause between attempts to reach Redis again
+                continue
+            for blob in reply[1] if reply else ():
+                self._deliver(blob)
+
+    def _give_up(self, exc: BrokerUnreachable) -> None:
+        print(f"crosshost: {exc}", file=sys.stderr)
+        for handler in list(self._handlers.values()):
+            handler({"event": "exit", "exitcode": -signal.SIGKILL})
+
+    def _deliver(self, blob: bytes) -> None:
+        try:
+            mail = json.loads(bytes(self.unseal(self.mailbox, blob)))
+        except (WrongKey, ValueError) as exc:
+            print(f"crosshost: {exc}", file=sys.stderr)
+            return
+        if mail["event"] == "output":
+            _print(mail["stream"], mail["text"])
+        elif handler := self._handlers.get(mail.get("process", "")):
+            handler(mail)
+
+
+def _print(stream: str, text: str) -> None:
+    out = sys.stderr if stream == "stderr" else sys.stdout
+    if out is None:
+        return
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    try:
+        out.write(text.encode(encoding, "replace").decode(encoding))
+        out.flush()
+    except (OSError, ValueError):
+        return  # the terminal is gone; the program decides by itself whether it minds
+
+
+_current: Run | None = None
+
+
+def current() -> Run | None:
+    """The run that this process belongs to, or None."""
+    return _current
+
+
+def enter(run: Run | None) -> None:
+    """Make a run this process's own."""
+    global _current
+    _current = run
+
+
+def inherited_authkey(run: Run) -> process.AuthenticationString:
+    """The stdlib authkey of a child: derived, because the parent's own must not lie readable in Redis."""
+    return process.AuthenticationString(wire.sign(run.settings.authkey, "process authkey", run.id.encode()))

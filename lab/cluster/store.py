@@ -1,0 +1,315 @@
+"""Redis as seen by one process: one ordered lane for what does not block, a lane of its own for each thread that waits.
+
+Everything that a process tells Redis without blocking goes down *one* connection, under a lock. Redis executes a
+connection's commands in the order in which they were sent, so two threads of a process see each other's writes in
+program order even when the first did not wait for its reply (``post``). A command that blocks would hold up that lane,
+so each waiting thread has a second connection, used only after the replies of the first are in (``wait``).
+
+Connections are redis-py's own, so TLS, authentication and the handshake are too; what is left out is its client object,
+which costs as much again as the round trip (``benchmarks/round_trip.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha1
+from typing import Any
+
+import hiredis
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from lab.errors import BrokerUnreachable, LeaseLost
+
+SLICE = 5.0
+"""Seconds that one blocking command waits in Redis before it is sent again: what bounds the wait on a silent server."""
+
+GRACE = 5.0
+"""Seconds beyond a slice after which a server that has not answered is taken for dead."""
+
+PRELUDE = """
+local processes, registry, me, ttl = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+local base = string.sub(registry, 1, -5)
+local function alive(process) return redis.call('ZSCORE', processes, process) end
+local function fenced()       -- a process whose lease lapsed changes nothing any more
+  if not alive(me) then return redis.error_reply('LEASELOST ' .. me) end
+end
+local function keep(key) redis.call('PEXPIRE', key, ttl) end
+local function create(key) redis.call('SADD', registry, key) keep(registry) keep(key) end
+local function now() local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000) end
+local function push(key, ...) redis.call('RPUSH', key, ...) keep(key) end
+local function grant(sem)     -- hand a place to the longest waiting process that is still alive
+  while true do
+    local waiter = redis.call('LPOP', sem .. ':waiters')
+    if not waiter then return false end
+    if alive(string.match(waiter, '^[^/]+')) then
+      redis.call('HSET', sem, 'holder', waiter)
+      push(base .. 'wake:' .. waiter, redis.call('HINCRBY', sem, 'fence', 1))
+      return true
+    end
+  end
+end
+local function hang_up(tail, token)  -- one holder fewer of a pipe's end; the peer of the last one reads end of file
+  redis.call('SREM', tail .. ':holders', token)
+  if redis.call('EXISTS', tail .. ':holders') == 0 then
+    local head = string.sub(tail, 1, -2) .. (string.sub(tail, -1) == 'a' and 'b' or 'a')
+    push(head, '')
+    redis.call('DEL', tail)
+  end
+end
+"""
+SCRIPTS: list[Script] = []
+
+
+class Script:
+    """A Lua script that Redis runs between two other commands; KEYS and ARGV of the caller start at 3.
+
+    The first two of each belong to the prelude: the run's processes (a sorted set: id to lease expiry in milliseconds of
+    the server's clock), the run's key registry, the calling process's id, and the milliseconds that a key lives.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = PRELUDE + text
+        self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        SCRIPTS.append(self)
+
+
+class Link:
+    """One connection; a reply belongs to whoever sent the command, so its user holds it alone."""
+
+    def __init__(self, pool: redis.ConnectionPool, with_scripts: bool) -> None:
+        self._connection: Any = pool.connection_class(**pool.connection_kwargs)
+        if with_scripts:
+            self._connection.register_connect_callback(self._load_scripts)
+
+    def _load_scripts(self, connection: Any) -> None:
+        # on every connect, so that a restarted server knows them again
+        connection.send_packed_command([_pack([("SCRIPT", "LOAD", script.text) for script in SCRIPTS])])
+        for _ in SCRIPTS:
+            connection.read_response()
+
+    def send(self, commands: Sequence[tuple[Any, ...]]) -> None:
+        self._connection.send_packed_command([_pack(commands)], check_health=False)
+
+    def read(self, timeout: float) -> Any:
+        """The next reply; an error reply is returned, not raised, so that the ones after it keep their places."""
+        try:
+            return self._connection.read_response(disable_decoding=True, timeout=timeout)
+        except redis.ResponseError as exc:
+            return exc
+
+    def fileno(self) -> int:
+        return int(self._connection._sock.fileno())
+
+    @property
+    def closed(self) -> bool:
+        return self._connection._sock is None
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+
+def _pack(commands: Sequence[tuple[Any, ...]]) -> bytes:
+    return b"".join([hiredis.pack_command(command) for command in commands])
+
+
+class Store:
+    """The lanes of this process to one Redis.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``.
+
+    Raises (every method):
+        BrokerUnreachable: The connection could not be made, or broke.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._pool = redis.ConnectionPool.from_url(
+            url,
+            protocol=2,
+            socket_timeout=SLICE + GRACE,
+            socket_connect_timeout=2.0,
+            socket_read_size=1 << 18,
+            retry=Retry(NoBackoff(), 0),
+            **({} if url.startswith("unix:") else {"socket_keepalive": True}),
+        )
+        self.address = _address(url)
+        self._lock = threading.Lock()
+        self._lane = Link(self._pool, with_scripts=True)
+        self._unread = 0
+        self._late_error: Exception | None = None
+        self._deferred: deque[tuple[Any, ...]] = deque()
+        self._waiting = threading.local()
+        _STORES.add(self)
+
+    def after_fork(self) -> None:
+        """Give a forked child lanes of its own; the sockets it inherited stay the parent's."""
+        self._lock = threading.Lock()
+        self._lane = Link(self._pool, with_scripts=True)
+        self._unread, self._late_error = 0, None
+        self._deferred = deque()
+        self._waiting = threading.local()
+
+    def call(self, *command: Any) -> Any:
+        """Run one command; its reply."""
+        return self.pipeline([command])[0]
+
+    def pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run commands in one round trip; their replies, the first error raised."""
+        with self._broken_means_unreachable(), self._lock:
+            self._flush()
+            self._lane.send(commands)
+            self._settle()
+            replies = [self._lane.read(SLICE + GRACE) for _ in commands]
+            self._raise_late()
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise translated(reply)
+        return replies
+
+    def post(self, *command: Any) -> None:
+        """Send a command without waiting: it takes effect before whatever this process sends next.
+
+        An error it meets is raised by the next call that does wait.
+        """
+        with self._broken_means_unreachable(), self._lock:
+            self._flush()
+            self._lane.send([command])
+            self._unread += 1
+            if self._unread > 1_000:  # let neither side's buffer of unread replies grow without bound
+                self._settle()
+
+    def defer(self, *command: Any) -> None:
+        """Send a command from a finalizer, which may run anywhere, even inside ``pipeline`` of this very thread.
+
+        Excluded: waiting for a lock that the interrupted frame below holds, and a command sent between that frame's
+        own command and its reply. If the lane is taken, whoever uses it next sends this first.
+        """
+        self._deferred.append(command)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._flush()
+            except (redis.RedisError, OSError):
+                return  # the object dies with the connection; its keys expire
+            finally:
+                self._lock.release()
+
+    def settle(self) -> None:
+        """Wait until everything posted so far has taken effect, and raise what went wrong with it."""
+        with self._broken_means_unreachable(), self._lock:
+            self._flush()
+            self._settle()
+            self._raise_late()
+
+    def wait(self, command: Callable[[float], tuple[Any, ...]], timeout: float | None) -> Any:
+        """Run a blocking command until it replies something or time is up; None if time is up.
+
+        Args:
+            command: Makes the command for a number of seconds to block, which is at most ``SLICE``.
+            timeout: Seconds, None for as long as it takes.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        # Excluded: a waiter on its own lane overtaking what this process posted before it began to wait.
+        if self._unread or self._deferred:
+            self.settle()
+        link = self._own_link()
+        while True:
+            left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
+            if left <= 0:
+                return None
+            with self._broken_means_unreachable():
+                link.send([command(max(left, 0.001))])
+                reply = link.read(left + GRACE)
+            if isinstance(reply, Exception):
+                raise translated(reply)
+            if reply is not None:
+                return reply
+
+    def link(self) -> Link:
+        """A fresh connection for a caller that watches its socket itself and closes it."""
+        return Link(self._pool, with_scripts=False)
+
+    def _own_link(self) -> Link:
+        link: Link | None = getattr(self._waiting, "link", None)
+        if link is None:
+            link = self._waiting.link = self.link()
+        return link
+
+    def _flush(self) -> None:
+        while self._deferred:
+            self._lane.send([self._deferred.popleft()])
+            self._unread += 1
+
+    def _settle(self) -> None:
+        while self._unread:
+            reply = self._lane.read(SLICE + GRACE)
+            self._unread -= 1
+            if isinstance(reply, Exception):
+                self._late_error = translated(reply)
+
+    def _raise_late(self) -> None:
+        error, self._late_error = self._late_error, None
+        if error is not None:
+            raise error
+
+    @contextmanager
+    def _broken_means_unreachable(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.AuthenticationError as exc:
+            self._unread = 0
+            raise BrokerUnreachable(
+                f"Redis at {self.address} refused the user or password: {exc}.", "Correct CROSSHOST_BROKER_URL."
+            ) from exc
+        except (redis.ConnectionError, redis.TimeoutError) as exc:
+            self._unread = 0
+            raise unreachable(self.address, exc) from exc
+        except BaseException:
+            if self._lane.closed:  # interrupted in the middle of a reply: redis-py gave the connection up
+                self._unread = 0
+            raise
+
+
+_STORES: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in list(_STORES):
+        store.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def translated(error: Exception) -> Exception:
+    """The lab's error for an error reply of one of its scripts."""
+    text = str(error)
+    if "LEASELOST" in text:
+        return LeaseLost(
+            "This process was silent for longer than its lease and was taken for dead; what it sent now was refused.",
+            "Its locks belong to others by now. Start the work again, or allow longer silences: CROSSHOST_LEASE=30",
+        )
+    if "READONLY" in text or "OOM" in text or "NOPERM" in text:
+        return BrokerUnreachable(f"Redis refuses the command: {text}.", "Look at its log, or at the user's ACL.")
+    return error
+
+
+def unreachable(address: str, exc: Exception) -> BrokerUnreachable:
+    """The error for a Redis that does not answer."""
+    return BrokerUnreachable(
+        f"Redis at {address} does not answer: {exc}",
+        "Start it, correct CROSSHOST_BROKER_URL, or do without: unset CROSSHOST_BROKER_URL",
+    )
+
+
+def _address(url: str) -> str:
+    # without user and password
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

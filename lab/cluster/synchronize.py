@@ -1,0 +1,249 @@
+"""Lock, RLock, Semaphore, BoundedSemaphore, Condition, Event and Barrier, all from one semaphore in Redis.
+
+``multiprocessing.synchronize`` builds everything from one primitive of the operating system, ``_multiprocessing.SemLock``.
+Here the primitive is ``SemLock`` below and the rest is the stdlib's: its Condition and Event unchanged, its other classes
+with the primitive replaced.
+
+A place that is given back goes straight to the longest waiting process, inside the script that gives it back. So nobody
+polls, nobody overtakes, and there is no moment in which the lock is free while somebody waits for it.
+
+On Redis: hash ``sem:ID`` (value, holder, fence), list ``sem:ID:waiters``, and one list ``wake:WAITER`` for each waiter, on
+which it blocks.
+
+Differs from multiprocessing: a Lock or RLock whose holder has ended, in whatever way, is free again. A process that was
+taken for dead cannot release, and what it writes is refused (LeaseLost): every process has an id that is never used
+again, and the scripts that write check that it is still among the living. This is what a fencing token is for (Kleppmann,
+"How to do distributed locking", 2016). A place in a Semaphore has no owner, so it is not given back by a death.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from multiprocessing import context, synchronize
+from typing import Any
+
+import redis
+
+from lab.cluster import run as runs
+from lab.cluster.run import Run
+from lab.cluster.store import Script
+
+RECURSIVE_MUTEX, SEMAPHORE = synchronize.RECURSIVE_MUTEX, synchronize.SEMAPHORE  # type: ignore[attr-defined]
+SEM_VALUE_MAX: int = synchronize.SEM_VALUE_MAX
+
+_VALUE = """
+local refused = fenced()
+if refused then return refused end
+local sem = KEYS[3]
+local value = tonumber(redis.call('HGET', sem, 'value'))
+if not value then
+  value = tonumber(ARGV[3])
+  redis.call('HSET', sem, 'value', value)
+  create(sem)
+  if ARGV[4] == '1' then redis.call('SADD', base .. 'locks', sem) create(base .. 'locks') end
+end
+"""
+
+ACQUIRE = Script(
+    _VALUE
+    + """
+if value > 0 then
+  redis.call('HSET', sem, 'value', value - 1, 'holder', ARGV[5])
+  redis.call('HINCRBY', sem, 'fence', 1)
+  return 1
+end
+if ARGV[6] == '1' and redis.call('RPUSH', sem .. ':waiters', ARGV[5]) == 1 then create(sem .. ':waiters') end
+return 0
+"""
+)
+
+RELEASE = Script(
+    _VALUE
+    + """
+if value >= tonumber(ARGV[5]) then return redis.error_reply('TOOMANY') end
+if not grant(sem) then
+  redis.call('HSET', sem, 'value', value + 1)
+  redis.call('HDEL', sem, 'holder')
+end
+return 1
+"""
+)
+
+WITHDRAW = Script("""
+if redis.call('LREM', KEYS[3], 1, ARGV[3]) == 1 then return 0 end
+return redis.call('DEL', base .. 'wake:' .. ARGV[3])
+""")
+
+VALUE = Script("return redis.call('HGET', KEYS[3], 'value') or ARGV[3]")
+
+_tickets = itertools.count()
+
+
+class SemLock:
+    """A counting semaphore or a recursive mutex, with the methods of ``_multiprocessing.SemLock``.
+
+    Args:
+        key: Its key in Redis; nothing is written there before the first acquire or release.
+        kind: ``SEMAPHORE`` or ``RECURSIVE_MUTEX``.
+        initial: Its first value.
+        maxvalue: The value that ``release`` must not exceed.
+        owned: Whether a place belongs to the process that took it, and is free again when that process ends.
+    """
+
+    def __init__(self, run: Run, key: str, kind: int, initial: int, maxvalue: int, owned: bool) -> None:
+        self.run, self.name, self.kind, self.initial, self.maxvalue, self.owned = run, key, kind, initial, maxvalue, owned
+        self.handle = 0
+        self._holds = 0  # taken minus released by this object, as in the C class
+        self._owner = 0
+
+    def state(self) -> tuple[Any, ...]:
+        """What another process needs to use the same semaphore."""
+        return (self.name, self.kind, self.initial, self.maxvalue, self.owned)
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Take a place, waiting for one if asked to; whether it was taken."""
+        if self.kind == RECURSIVE_MUTEX and self._is_mine():
+            self._holds += 1
+            return True
+        deadline = None if timeout is None else time.monotonic() + timeout
+        wait = bool(block) and (timeout is None or timeout > 0)
+        ticket = f"{self.run.me}/{next(_tickets)}"
+        taken = self.run.eval(ACQUIRE, [self.name], self.initial, int(self.owned), ticket, int(wait))
+        if not taken and not (wait and self._wait(ticket, deadline)):
+            return False
+        self._holds += 1
+        self._owner = threading.get_ident()
+        return True
+
+    def release(self) -> None:
+        """Give a place back.
+
+        Raises:
+            ValueError: There is nothing to give back.
+            AssertionError: A recursive mutex belongs to another thread.
+            LeaseLost: This process was taken for dead meanwhile.
+        """
+        if self.kind == RECURSIVE_MUTEX:
+            if not self._is_mine():
+                raise AssertionError("attempt to release recursive lock not owned by thread")
+            if self._holds > 1:
+                self._holds -= 1
+                return
+        # Before the release: after it another thread of this process may hold the lock and count for itself.
+        self._holds -= 1
+        try:
+            self.run.eval(RELEASE, [self.name], self.initial, int(self.owned), self.maxvalue)
+        except redis.ResponseError as exc:
+            self._holds += 1
+            if "TOOMANY" in str(exc):
+                raise ValueError("semaphore or lock released too many times") from None
+            raise
+
+    def _wait(self, ticket: str, deadline: float | None) -> bool:
+        wake = self.run.key("wake", ticket)
+        try:
+            timeout = None if deadline is None else deadline - time.monotonic()
+            if self.run.store.wait(lambda left: ("BLPOP", wake, left), timeout) is not None:
+                return True
+        except BaseException:
+            # Excluded: being handed the place between the interruption and the withdrawal, and keeping it for ever.
+            if self._withdraw(ticket):
+                self.run.eval(RELEASE, [self.name], self.initial, int(self.owned), self.maxvalue)
+            raise
+        # Excluded: the same between the timeout and the withdrawal. Then it is ours, if late.
+        return self._withdraw(ticket)
+
+    def _withdraw(self, ticket: str) -> bool:
+        return bool(self.run.eval(WITHDRAW, [f"{self.name}:waiters"], ticket))
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *args: object) -> None:
+        self.release()
+
+    def _count(self) -> int:
+        return self._holds
+
+    def _is_mine(self) -> bool:
+        return self._holds > 0 and self._owner == threading.get_ident()
+
+    def _get_value(self) -> int:
+        return int(self.run.eval(VALUE, [self.name], self.initial))
+
+    def _is_zero(self) -> bool:
+        return self._get_value() == 0
+
+
+class _OverRedis:
+    """The stdlib's class with its operating system semaphore replaced; goes first in the bases."""
+
+    _semlock: SemLock
+    _make_methods: Any
+    _is_fork_ctx = False
+
+    def _begin(self, ctx: Any, kind: int, value: int, maxvalue: int, owned: bool = False) -> None:
+        run = ctx.connect()
+        self._semlock = SemLock(run, run.new_name("sem"), kind, value, maxvalue, owned)
+        self._make_methods()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        context.assert_spawning(self)
+        return self._semlock.state()
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        run = runs.current()
+        assert run is not None
+        self._semlock = SemLock(run, *state)
+        self._make_methods()
+
+
+class Lock(_OverRedis, synchronize.Lock):
+    """A lock that excludes on every host."""
+
+    def __init__(self, *, ctx: Any) -> None:
+        self._begin(ctx, SEMAPHORE, 1, 1, owned=True)
+
+
+class RLock(_OverRedis, synchronize.RLock):
+    """A lock that the thread which holds it may take again."""
+
+    def __init__(self, *, ctx: Any) -> None:
+        self._begin(ctx, RECURSIVE_MUTEX, 1, 1, owned=True)
+
+
+class Semaphore(_OverRedis, synchronize.Semaphore):
+    """A number of places."""
+
+    def __init__(self, value: int = 1, *, ctx: Any) -> None:
+        if value < 0:
+            raise ValueError("semaphore initial value must be >= 0")
+        self._begin(ctx, SEMAPHORE, value, SEM_VALUE_MAX)
+
+
+class BoundedSemaphore(_OverRedis, synchronize.BoundedSemaphore):
+    """A number of places, of which no more can be given back than there were."""
+
+    def __init__(self, value: int = 1, *, ctx: Any) -> None:
+        self._begin(ctx, SEMAPHORE, value, value)
+
+
+Condition = synchronize.Condition
+Event = synchronize.Event
+
+
+class Barrier(synchronize.Barrier):
+    """A barrier; its two counters are a shared array instead of a piece of shared memory."""
+
+    def __init__(self, parties: int, action: Any = None, timeout: float | None = None, *, ctx: Any) -> None:
+        if parties < 1:
+            raise ValueError("parties must be >= 1")
+        self.__setstate__((parties, action, timeout, ctx.Condition(), ctx.RawArray("i", 2)))
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._parties, self._action, self._timeout, self._cond, self._array = state
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return (self._parties, self._action, self._timeout, self._cond, self._array)

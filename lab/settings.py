@@ -1,0 +1,128 @@
+"""The settings of a fleet, read from the environment when asked for, never at import."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab.errors import BadSettings
+
+SCHEMES = ("redis://", "rediss://", "unix://")
+MIN_KEY = 16
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the fleet is and how long its parts wait for each other.
+
+    Attributes:
+        broker_url: ``redis://``, ``rediss://`` (TLS) or ``unix://`` address of Redis, with user and password if it asks
+            for them; empty means the embedded fleet.
+        authkey: Shared secret that signs every pickle, bytes.
+        host: Name of this host in reports; empty means the machine's host name.
+        lease: Seconds that a silent process is still taken for alive; its host renews the lease three times as often.
+        start_timeout: Seconds that ``Process.start()`` waits for a free slot.
+        hosts: Number of hosts of an embedded fleet.
+        slots: Number of processes that one host runs at once.
+    """
+
+    broker_url: str = ""
+    authkey: bytes = field(default=b"", repr=False)
+    host: str = ""
+    lease: float = 6.0
+    start_timeout: float = 10.0
+    hosts: int = 3
+    slots: int = 4
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the ``CROSSHOST_`` variables.
+
+        Args:
+            environ: Variables to read; the process's own when None.
+
+        Raises:
+            BadSettings: A variable has a value that cannot be used; the message names both.
+        """
+        env = os.environ if environ is None else environ
+        url = env.get("CROSSHOST_BROKER_URL", "")
+        if url and not url.startswith(SCHEMES):
+            raise _bad("CROSSHOST_BROKER_URL", url, "a URL that starts with " + ", ".join(SCHEMES))
+        return cls(
+            broker_url=url,
+            authkey=_authkey(env),
+            host=env.get("CROSSHOST_HOST", ""),
+            lease=_seconds(env, "CROSSHOST_LEASE", cls.lease),
+            start_timeout=_seconds(env, "CROSSHOST_START_TIMEOUT", cls.start_timeout),
+            hosts=_count(env, "CROSSHOST_HOSTS", cls.hosts),
+            slots=_count(env, "CROSSHOST_SLOTS", cls.slots),
+        )
+
+    def to_env(self) -> dict[str, str]:
+        """The variables that ``from_env`` reads back, for a child process; the key itself is left out."""
+        return {
+            "CROSSHOST_BROKER_URL": self.broker_url,
+            "CROSSHOST_HOST": self.host,
+            "CROSSHOST_LEASE": str(self.lease),
+            "CROSSHOST_START_TIMEOUT": str(self.start_timeout),
+            "CROSSHOST_HOSTS": str(self.hosts),
+            "CROSSHOST_SLOTS": str(self.slots),
+        }
+
+    def require_key(self) -> None:
+        """Refuse to go on without a key.
+
+        Raises:
+            BadSettings: No key is set.
+        """
+        if not self.authkey:
+            raise BadSettings(
+                "There is no authkey: CROSSHOST_AUTHKEY and CROSSHOST_AUTHKEY_FILE are both empty.",
+                "Every pickle is signed with it, so a fleet without one does not start. Make one for both sides:\n"
+                '  export CROSSHOST_AUTHKEY="$(python -c \'import secrets; print(secrets.token_hex(32))\')"',
+            )
+
+
+def _authkey(env: Mapping[str, str]) -> bytes:
+    name, key = "CROSSHOST_AUTHKEY", env.get("CROSSHOST_AUTHKEY", "").encode()
+    if path := env.get("CROSSHOST_AUTHKEY_FILE", ""):
+        if key:
+            raise BadSettings("CROSSHOST_AUTHKEY and CROSSHOST_AUTHKEY_FILE are both set.", "Unset one of them.")
+        name = "CROSSHOST_AUTHKEY_FILE"
+        try:
+            key = Path(path).read_bytes().strip()
+        except OSError as exc:
+            raise _bad(name, path, f"a readable file ({exc.strerror})") from exc
+        if not key:
+            raise _bad(name, path, "a file with a key in it")
+    if key and len(key) < MIN_KEY:
+        raise BadSettings(f"The key in {name} has {len(key)} bytes; it needs at least {MIN_KEY}.", "Make a longer one.")
+    return key
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = 0.0
+    if not 0.5 <= value <= 86_400:
+        raise _bad(name, text, "a number of seconds from 0.5 to 86400")
+    return value
+
+
+def _count(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name, "")
+    try:
+        value = int(text) if text else default
+    except ValueError:
+        value = 0
+    if not 1 <= value <= 1_000:
+        raise _bad(name, text, "a whole number from 1 to 1000")
+    return value
+
+
+def _bad(name: str, value: str, wanted: str) -> BadSettings:
+    return BadSettings(f"{name} is {value!r}, which is not {wanted}.", f"Correct it, or: unset {name}")

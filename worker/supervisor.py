@@ -1,0 +1,200 @@
+"""A slot at work: take one process, fork it, and be its host until it ends.
+
+The slot is a prefork child of a Celery worker and has one thread, so that forking from it is safe. It waits in one
+``select`` for everything that can happen to the child: output, a signal sent by its parent, its end, the next beat.
+"""
+
+from __future__ import annotations
+
+import codecs
+import logging
+import os
+import select
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from multiprocessing import popen_fork
+from typing import Any
+
+from lab.cluster.fleet import BUSY
+from lab.cluster.process import MAX_AGE, unpack_head
+from lab.cluster.run import BURY, MAIL, ROOT, Run
+from lab.cluster.store import Link, Script, Store
+from lab.errors import LabError, WrongKey
+from lab.settings import Settings
+from worker.child import Child
+
+log = logging.getLogger("crosshost.worker")
+
+CLAIM = Script("""
+local payload = redis.call('HGET', KEYS[3], 'payload')
+local root = alive('root')
+if not payload or not root or tonumber(root) < now() then return false end
+redis.call('HDEL', KEYS[3], 'payload')
+if redis.call('SADD', base .. 'taken', me) == 0 then return false end
+create(base .. 'taken')
+redis.call('ZADD', processes, now() + ARGV[3], me)
+redis.call('ZADD', ARGV[4], now() + ARGV[3], ARGV[5])
+keep(ARGV[4])
+return {payload, redis.call('HGET', KEYS[3], 'parent'), now()}
+""")
+
+BEAT = Script("""
+local root = alive('root')
+if not alive(me) or not root or tonumber(root) < now() then return 0 end
+redis.call('ZADD', processes, now() + ARGV[3], me)
+redis.call('ZADD', ARGV[4], now() + ARGV[3], ARGV[5])
+keep(ARGV[4])
+return 1
+""")
+
+
+class Supervisor:
+    """One process in one slot.
+
+    Args:
+        settings: The host's settings.
+        store: Redis.
+        run_id: The run, from the Celery message; unsigned, as it only says where to look.
+        process_id: The process, likewise.
+    """
+
+    def __init__(self, settings: Settings, store: Store, run_id: str, process_id: str) -> None:
+        self._settings, self._store = settings, store
+        self._run = Run(settings, store, run_id, process_id)
+        self._lease = int(settings.lease * 1000)
+        self._parent = ""
+        self._popen: Any = None
+        self._decoders: dict[int, tuple[str, codecs.IncrementalDecoder]] = {}
+
+    def supervise(self) -> int | None:
+        """Run the process to its end.
+
+        Returns:
+            Its exit code, or None if there was nothing to run: taken before, withdrawn, forged, or its program is gone.
+        """
+        key = self._run.key("process", self._run.me)
+        claimed = self._run.eval(CLAIM, [key], self._lease, BUSY, self._busy_name())
+        if not claimed:
+            log.warning("process %s of run %s: nothing to take (taken before, withdrawn, or its program is gone)",
+                        self._run.me, self._run.id)  # fmt: skip
+            return None
+        self._parent = claimed[1].decode()
+        self._run.set_clock(claimed[2])
+        try:
+            payload = self._run.unseal(key, claimed[0])
+            self._check_age(payload)
+        except WrongKey as exc:
+            log.error("process %s of run %s refused: %s", self._run.me, self._run.id, exc)
+            self._bury(1)
+            return None
+        exitcode = self._host(payload)
+        self._bury(exitcode)
+        return exitcode
+
+    def _check_age(self, payload: memoryview) -> None:
+        head, _ = unpack_head(payload)
+        if abs(age := self._run.server_ms() - head["issued"]) > MAX_AGE:
+            raise WrongKey(f"The payload is {age / 1000:.0f} s old; it is a replay, or was forgotten.")
+
+    def _host(self, payload: memoryview) -> int:
+        with ExitStack() as stack:
+            out, err = stack.enter_context(_pipe()), stack.enter_context(_pipe())
+            self._popen = popen_fork.Popen(Child(self._run, payload, out[1], err[1]))  # type: ignore[arg-type]
+            stack.callback(self._popen.close)
+            for name, ends in (("stdout", out), ("stderr", err)):
+                os.close(ends.pop())
+                os.set_blocking(ends[0], False)
+                self._decoders[ends[0]] = (name, codecs.getincrementaldecoder("utf-8")("replace"))
+            self._mail(event="started", process=self._run.me, pid=self._popen.pid, host=self._settings.host)
+            link = self._store.link()
+            stack.callback(link.close)
+            self._loop(link)
+            for fd in (out[0], err[0]):
+                self._forward(fd, final=True)
+        code = self._popen.wait()
+        assert code is not None
+        return int(code)
+
+    def _loop(self, link: Link) -> None:
+        commands = self._run.key("commands", self._run.me)
+        link.send([("BLPOP", commands, 0)])
+        watched = [self._popen.sentinel, link, *self._decoders]
+        worker = os.getppid()
+        beat_at = last_contact = time.monotonic()
+        while True:
+            beat_at += self._settings.lease / 3
+            while (left := beat_at - time.monotonic()) > 0:
+                ready, _, _ = select.select(watched, [], [], left)
+                for source in ready:
+                    if source in self._decoders and not self._forward(source):
+                        watched.remove(source)
+                if link in ready:
+                    self._obey(link, commands)
+                if self._popen.sentinel in ready:
+                    return
+            beat_at = time.monotonic()
+            try:
+                alive = self._beat()
+                last_contact = time.monotonic()
+            except (LabError, OSError):
+                alive = time.monotonic() - last_contact < self._run.ttl / 1000
+            if not alive or os.getppid() != worker:
+                self._popen.kill()
+                self._popen.wait()
+                return
+
+    def _beat(self) -> bool:
+        return bool(self._run.eval(BEAT, [], self._lease, BUSY, self._busy_name()))
+
+    def _obey(self, link: Link, commands: str) -> None:
+        reply = link.read(self._settings.lease)
+        link.send([("BLPOP", commands, 0)])
+        if not isinstance(reply, list):
+            return
+        try:
+            signum = int(bytes(self._run.unseal(commands, reply[1])))
+        except (WrongKey, ValueError) as exc:
+            log.error("process %s: command refused: %s", self._run.me, exc)
+            return
+        if self._popen.poll() is None:
+            os.kill(self._popen.pid, signum)
+
+    def _forward(self, fd: int, final: bool = False) -> bool:
+        """Send on what the child printed. Returns False at the end of the stream."""
+        name, decoder = self._decoders[fd]
+        while True:
+            try:
+                data = os.read(fd, 1 << 16)
+            except BlockingIOError:
+                data = None
+            if text := decoder.decode(data or b"", final=final and not data):
+                self._mail(event="output", process=self._run.me, stream=name, text=text, to=ROOT)
+            if data is None or not data:
+                return data is None
+            if not final:
+                return True
+
+    def _mail(self, to: str = "", **event: Any) -> None:
+        mailbox = self._run.key("mail", to) if to else self._parent
+        self._run.post(MAIL, [mailbox], self._run.letter(mailbox, **event))
+
+    def _bury(self, exitcode: int) -> None:
+        letter = self._run.letter(self._parent, event="exit", process=self._run.me, exitcode=exitcode)
+        bury = self._run.command(BURY, [self._parent], self._run.me, letter, 0)
+        self._store.pipeline([bury, ("ZREM", BUSY, self._busy_name())])
+
+    def _busy_name(self) -> str:
+        return f"{self._settings.host} {self._run.me}"
+
+
+@contextmanager
+def _pipe() -> Iterator[list[int]]:
+    ends = list(os.pipe())
+    try:
+        yield ends
+    finally:
+        for fd in ends:
+            os.close(fd)
+
+
