@@ -284,7 +284,8 @@ class SimpleQueue(_SimpleQueue):
 
     def for_child(self) -> SimpleQueue:
         """A second handle of the same queue."""
-        other = copy.copy(self)
+        other = object.__new__(SimpleQueue)
+        other._locks = self._locks
         other._set_ends(self._reader.for_child(), self._writer.for_child())
         return other
 

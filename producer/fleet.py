@@ -33,9 +33,7 @@ def keep(hosts: int | None, slots: int | None, as_json: bool) -> int:
         _announce(reached, fleet.authkey_file, fleet.pid, as_json)
         while fleet.alive():
             time.sleep(LOOK)
-        raise FleetFailed(
-            "The fleet has ended by itself.", "Its last words are above. To start it again: producer fleet"
-        )
+        raise FleetFailed("The fleet has ended by itself.", "To start another: producer fleet")
     except KeyboardInterrupt:
         return 0
     finally:

@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 
+from lab.concepts._shared import cores
+
 
 def version() -> str:
     """The version of the installed package."""
@@ -43,7 +45,7 @@ class Machine:
         return cls(
             python=f"{platform.python_implementation()} {platform.python_version()}",
             gil=gil(),
-            cores=usable_cores(),
+            cores=cores(),
             cores_total=os.cpu_count() or 1,
             system=f"{platform.system()} {platform.release()} {platform.machine()}",
             load=load(),
@@ -54,13 +56,6 @@ def gil() -> bool:
     """Whether this interpreter has a GIL, and it is on: always so before Python 3.13."""
     enabled = getattr(sys, "_is_gil_enabled", None)
     return enabled is None or bool(enabled())
-
-
-def usable_cores() -> int:
-    """Cores that the scheduler gives to this process; a container or taskset may allow fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def load() -> float:

@@ -11,11 +11,11 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from producer.catalogue import ideas
+from producer.catalogue import idea
 from producer.output import duration, plain
 
 if TYPE_CHECKING:
-    from lab.evidence import Who
+    from lab.evidence import Result
     from producer.compare import Comparison
     from producer.machine import Machine
     from producer.runs import Link, Run
@@ -32,10 +32,9 @@ def title(text: str) -> RenderableType:
 def comparison(found: Comparison) -> list[RenderableType]:
     """The whole report: a block per concept, then everything at a glance."""
     parts: list[RenderableType] = []
-    told = ideas()
     for concept in found.concepts:
         runs = [run for run in found.runs if run.result.concept == concept]
-        parts += [title(concept), Text(told[concept]), "", _happenings(runs), *_costs(runs), ""]
+        parts += [title(concept), Text(idea(concept)), "", _happenings(runs), *_costs(runs), ""]
     parts += [title("At a glance"), _summary(found), ""]
     return [*parts, _conditions(found), "", *_verdict(found)]
 
@@ -68,17 +67,21 @@ def _word(run: Run) -> Text:
 
 def _story(run: Run) -> Text:
     lines = [Text(line, BAD) for line in (run.failures() if not run.ok else [])]
-    lines += [Text(run.result.happened), Text(run.result.why, DIM), Text(crew(run.result.who), DIM)]
+    lines += [Text(run.result.happened), Text(run.result.why, DIM), Text(crew(run.result), DIM)]
     return Text("\n").join(line for line in lines if line)
 
 
-def crew(who: list[Who]) -> str:
+def crew(result: Result) -> str:
     """Who took part, in words: ``by 4 threads in 2 processes on 1 host``."""
-    if not who:
+    threads = set(result.who)
+    processes = {(one.host, one.pid) for one in threads}
+    hosts = {one.host for one in threads}
+    if not threads:
         return ""
-    threads, processes, hosts = set(who), {(one.host, one.pid) for one in who}, {one.host for one in who}
-    main = f"by {_count(len(processes), 'process')} on {_count(len(hosts), 'host')}"
-    return main if len(threads) == len(processes) else main.replace("by ", f"by {_count(len(threads), 'thread')} in ")
+    words = f"{_count(len(processes), 'process')} on {_count(len(hosts), 'host')}"
+    if result.place == "threads" or len(threads) > len(processes):
+        words = f"{_count(len(threads), 'thread')} in {words}"
+    return f"by {words}"
 
 
 def _count(number: int, noun: str) -> str:

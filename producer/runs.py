@@ -107,7 +107,7 @@ def run(concept: str, ctx: Any) -> Run:
 
     began = time.perf_counter()
     try:
-        result = load(concept).run(ctx)
+        result = load(concept)(ctx)
         if not isinstance(result, Result):
             raise TypeError(f"run() of {concept} returned {result!r} instead of a Result")
         return Run(result)

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import types
 from multiprocessing import process, reduction, spawn
 from typing import Any
 
@@ -40,6 +41,7 @@ class Child:
         for name in RESET_SIGNALS:
             platforms.signals.reset(name)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
         _forget_celery_logging()
         try:
             process_obj = self._load()
@@ -63,6 +65,7 @@ class Child:
                 "Pickled functions need the same version on both sides.",
             )
         main = process._current_process = _MAIN  # type: ignore[attr-defined]  # in the slot it is billiard's
+        sys.modules["__main__"] = types.ModuleType("__main__")  # not the worker's
         main._inheriting = True  # so that a main module without a guard gets spawn's error, not a chain of processes
         try:
             spawn.prepare(_usable_here(head["prepare"]))

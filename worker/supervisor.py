@@ -10,6 +10,7 @@ import codecs
 import logging
 import os
 import select
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -100,7 +101,7 @@ class Supervisor:
     def _host(self, payload: memoryview) -> int:
         with ExitStack() as stack:
             out, err = stack.enter_context(_pipe()), stack.enter_context(_pipe())
-            self._popen = popen_fork.Popen(Child(self._run, payload, out[1], err[1]))  # type: ignore[arg-type]
+            self._fork(Child(self._run, payload, out[1], err[1]))
             stack.callback(self._popen.close)
             for name, ends in (("stdout", out), ("stderr", err)):
                 os.close(ends.pop())
@@ -115,6 +116,15 @@ class Supervisor:
         code = self._popen.wait()
         assert code is not None
         return int(code)
+
+    def _fork(self, child: Child) -> None:
+        # Excluded: a signal that reaches the child while it still has the slot's handlers, and is lost in them. The child
+        # unblocks when it has handlers of its own.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._popen = popen_fork.Popen(child)  # type: ignore[arg-type]
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def _loop(self, link: Link) -> None:
         commands = self._run.key("commands", self._run.me)

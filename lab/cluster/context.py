@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import weakref
 from dataclasses import replace
 from functools import cached_property
 from multiprocessing import context, util
@@ -37,13 +38,14 @@ class ClusterContext(context.BaseContext):
         settings: Where the fleet is; from the environment when None.
     """
 
-    _name = "cluster"
+    _name = "spawn"  # what get_start_method() says: a child begins as a spawned one does, and inherits no state
     place = "cluster"
     Process = process.Process
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings
         self._fleet: EmbeddedFleet | None = None
+        self.pools: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @property
     def settings(self) -> Settings:
@@ -89,6 +91,8 @@ class ClusterContext(context.BaseContext):
         """End the run and the embedded fleet; the context can be used again after it."""
         run, fleet = runs.current(), self._fleet
         if run is not None and run.me == runs.ROOT:
+            for unfinished in list(self.pools):
+                unfinished.terminate()
             for child in self.active_children():
                 child.kill()
                 child.join(run.settings.lease)
@@ -128,6 +132,13 @@ class ClusterContext(context.BaseContext):
         """How this process talks to Redis, for reports."""
         scheme, _, rest = self.connect().store.address.partition("://")
         return {"unix": "Unix socket", "redis": f"TCP {rest}", "rediss": f"TLS {rest}"}[scheme]
+
+    def Manager(self) -> Any:  # noqa: N802
+        """Not there: what a manager's server process is for, every primitive here already does."""
+        raise NotImplementedError(
+            "The cluster has no Manager: its server would run on one host, reachable only there. Value, Array, Queue and the"
+            " locks of this context are already shared by every host; hand them to Process(args=)."
+        )
 
     def Pipe(self, duplex: bool = True) -> Any:  # noqa: N802
         """A pair of connected ends."""

@@ -157,6 +157,7 @@ class Pool(pool.Pool):
         context: Any = None,
     ) -> None:
         self._run: Run = context.connect()
+        context.pools.add(self)
         self._workers = context.cpu_count() if processes is None else processes
         self.Process = self._new_worker  # type: ignore[method-assign,assignment]
         # The stdlib's context for the one thing that stays in this process: the pipe that wakes its threads.
@@ -289,7 +290,7 @@ class Calls:
         """Forget every task that no worker has taken."""
         with self._filled:
             self._buffer.clear()
-        self._quietly(DROP, [self.key("calls")])
+        self.quietly(DROP, [self.key("calls")])
 
     def discard(self, workers: list[str]) -> None:
         """Delete the pool's keys."""
@@ -297,13 +298,14 @@ class Calls:
             self._closed = True
             self._filled.notify()
         names = ["calls", "results", "seen", "deaths"]
-        self._quietly(DISCARD, [*map(self.key, names), *(self.key("taken", worker) for worker in workers)])
+        self.quietly(DISCARD, [*map(self.key, names), *(self.key("taken", worker) for worker in workers)])
 
-    def _quietly(self, script: Script, keys: list[str]) -> None:
+    def quietly(self, script: Script, keys: list[str], *args: Any) -> None:
+        """Tell Redis, if it is still there; if not, the keys expire."""
         try:
-            self.run.post(script, keys)
+            self.run.post(script, keys, *args)
         except LabError:
-            return  # Redis is gone; the keys expire
+            return
 
     def __reduce__(self) -> tuple[Any, ...]:
         context.assert_spawning(self)
@@ -320,8 +322,8 @@ class Answers:
     def put(self, sentinel: None) -> None:
         """Wake the thread that reads: the pool puts nothing but None here."""
         key = self._calls.key("results")
-        message = _RESULT.pack(SENTINEL, 0)
-        self._calls.run.post(PUSH_ALL, [key], self._calls.run.seal(key, message))
+        message = self._calls.run.seal(key, _RESULT.pack(SENTINEL, 0))
+        self._calls.quietly(PUSH_ALL, [key], message)  # were Redis gone, the thread would find that out by itself
 
     def get(self) -> Any:
         """The next result as (job, index, (success, value)), or None.
@@ -396,10 +398,12 @@ class TakenCalls:
         self._number = 0
         self._changed = threading.Condition()
         self._guard: threading.Thread | None = None
-        util.Finalize(self, self._leave, exitpriority=10)
+        self._finalizer: util.Finalize | None = None
 
     def get(self) -> Any:
         """The next task, or None to end."""
+        if self._finalizer is None:  # not before: the bootstrap of a process clears what was registered earlier
+            self._finalizer = util.Finalize(self, self._leave, exitpriority=10)
         while True:
             with self._changed:
                 blob = self._batch.popleft() if self._batch else None
@@ -408,6 +412,8 @@ class TakenCalls:
                 self._refill()
                 continue
             task = self._open(blob)
+            if task is None:
+                self._finish(b"")  # a sentinel is done with once it is read
             if task is not _REFUSED:
                 return task
 

@@ -68,10 +68,10 @@ class Popen:
     method = "cluster"
 
     def __init__(self, process_obj: process.BaseProcess) -> None:
+        from lab.cluster.context import default_context
+
         util._flush_std_streams()  # type: ignore[attr-defined]
-        run = runs.current()
-        assert run is not None, "a process of the cluster is started from a ClusterContext"
-        self._run = run
+        self._run = default_context().connect()
         self.process_id = secrets.token_hex(5)
         self.pid: int | None = None
         self.host = ""

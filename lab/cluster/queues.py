@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from multiprocessing import context, queues, reduction, util
 from queue import Empty
 from typing import Any
@@ -36,8 +37,8 @@ return 1
 _dumps, _loads = reduction.ForkingPickler.dumps, reduction.ForkingPickler.loads
 
 
-class _Unlimited:
-    """Stands for the locks around a pipe, which a list does not need, and for the room in an unbounded queue."""
+class _NoLock:
+    """Stands for the locks around a pipe, which a list does not need."""
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         return True
@@ -45,11 +46,37 @@ class _Unlimited:
     def release(self) -> None:
         pass
 
-    def __enter__(self) -> bool:
+
+class Room:
+    """The stdlib queue's count of room: taken by put, given back by get, or by the feeder for what does not pickle.
+
+    Args:
+        sem: Places for items on all hosts; None if the queue is unbounded.
+    """
+
+    def __init__(self, sem: Any) -> None:
+        self.sem = sem
+        self.lock = threading.Lock()
+        self.unsent = 0  # put here and not yet in Redis
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Make room for an item, as ``put`` asks."""
+        if self.sem is not None and not self.sem.acquire(block, timeout):
+            return False
+        with self.lock:
+            self.unsent += 1
         return True
 
-    def __exit__(self, *args: object) -> None:
-        pass
+    def release(self) -> None:
+        """Take back the room of an item that could not be sent."""
+        with self.lock:
+            self.unsent -= 1
+        self.leave()
+
+    def leave(self) -> None:
+        """Give back the room of an item that was got."""
+        if self.sem is not None:
+            self.sem.release()
 
 
 class Channel:
@@ -113,21 +140,27 @@ class Queue(queues.Queue):  # type: ignore[type-arg]
 
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
         channel = Channel.new(ctx.connect())
-        sem = ctx.BoundedSemaphore(maxsize) if maxsize > 0 else _Unlimited()
+        sem = ctx.BoundedSemaphore(maxsize) if maxsize > 0 else None
         self._setup(maxsize if maxsize > 0 else SEM_VALUE_MAX, channel, sem)
         util.register_after_fork(self, queues.Queue._after_fork)  # type: ignore[attr-defined]
 
     def _setup(self, maxsize: int, channel: Channel, sem: Any) -> None:
         self._ignore_epipe = False
-        self._maxsize, self._sem = maxsize, sem
+        self._maxsize, self._sem = maxsize, Room(sem)
         self._reader = self._writer = self._channel = channel
-        self._rlock = self._wlock = _Unlimited()
+        self._rlock = self._wlock = _NoLock()
         self._opid = os.getpid()
         self._reset()  # type: ignore[attr-defined]
+        self._send_bytes = self._send
+
+    def _send(self, payload: Any) -> None:
+        with self._sem.lock:  # excluded: qsize counting an item on its way and again in Redis, or in neither
+            self._channel.send_bytes(payload)
+            self._sem.unsent -= 1
 
     def __getstate__(self) -> Any:
         context.assert_spawning(self)
-        return (self._maxsize, self._channel, self._sem)
+        return (self._maxsize, self._channel, self._sem.sem)
 
     def __setstate__(self, state: Any) -> None:
         self._setup(*state)
@@ -144,16 +177,17 @@ class Queue(queues.Queue):  # type: ignore[type-arg]
         payload = self._channel.take(block, timeout)
         if payload is None:
             raise Empty
-        self._sem.release()
+        self._sem.leave()
         return _loads(payload)
 
     def qsize(self) -> int:
-        """Items waiting; exact only while nobody puts or gets."""
-        return self._channel.length() + len(self._buffer)  # type: ignore[attr-defined]
+        """Items waiting, those on their way from this process included; exact only while nobody puts or gets."""
+        with self._sem.lock:
+            return self._channel.length() + int(self._sem.unsent)
 
     def full(self) -> bool:
         """Whether a put would block now."""
-        return self._maxsize != SEM_VALUE_MAX and bool(self._sem._semlock._is_zero())
+        return self._sem.sem is not None and bool(self._sem.sem._semlock._is_zero())
 
 
 class JoinableQueue(Queue, queues.JoinableQueue):  # type: ignore[type-arg]

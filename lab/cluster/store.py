@@ -296,7 +296,7 @@ def translated(error: Exception) -> Exception:
             "This process was silent for longer than its lease and was taken for dead; what it sent now was refused.",
             "Its locks belong to others by now. Start the work again, or allow longer silences: CROSSHOST_LEASE=30",
         )
-    if "READONLY" in text or "OOM" in text or "NOPERM" in text:
+    if text.startswith(("READONLY", "OOM", "NOPERM", "MISCONF")):
         return BrokerUnreachable(f"Redis refuses the command: {text}.", "Look at its log, or at the user's ACL.")
     return error
 

@@ -85,7 +85,7 @@ def main(run: Callable[..., Result]) -> int:
     @click.command(help=(run.__doc__ or "").partition("\n")[0])
     @click.option("--on", type=click.Choice(PLACES), default="threads", show_default=True, help="The place to run in.")
     def command(on: str) -> None:
-        ctx = None
+        ctx: Any = None
         try:
             ctx = get_context(on)
             result = run(ctx)

@@ -33,25 +33,29 @@ WHY = {
 }
 
 
-def hello(name: str, reply: Any) -> None:  # noqa: D103
+def hello(name: str, reply: Any) -> None:
+    """Say hello with the id of the process that runs this."""
     print(f"child process: {os.getpid()}")
     print(f"Hello {name}")
     reply.put(Who.here())
 
 
-def leave(code: int) -> None:  # noqa: D103
+def leave(code: int) -> None:
+    """End with an exit code."""
     sys.exit(code)
 
 
-def linger(ready: Any, release: Any) -> None:  # noqa: D103
+def linger(ready: Any, release: Any) -> None:
+    """Wait to be killed or to be asked to return."""
     ready.set()
     release.wait(PATIENCE)
 
 
-def change_word(reply: Any) -> None:  # noqa: D103
+def change_word(reply: Any) -> None:
+    """Change the module variable of whatever memory this runs in."""
     global word
     word = "changed by the child"
-    reply.put(word)
+    reply.put((Who.here(), word))
 
 
 def run(ctx: Any, *, name: str = "labex") -> Result:
@@ -86,12 +90,12 @@ def run(ctx: Any, *, name: str = "labex") -> Result:
     word = "as imported"
     changer = ctx.Process(target=change_word, args=(reply,))
     changer.start()
-    childs_word = reply.get(timeout=PATIENCE)
+    changed_by, childs_word = reply.get(timeout=PATIENCE)
     changer.join(PATIENCE)
 
     codes = [child.exitcode, leaver.exitcode, victim.exitcode]
     one_process = (here.host, here.pid) == (there.host, there.pid)
-    result.who = [there]
+    result.who = sorted({there, changed_by})
     result.facts = {"parent": str(here), "child": str(there), "exit codes": codes}
     result.facts |= {"kill refused": refusal, "child's word": childs_word, "parent's word": word}
     result.check("a child that returns has exit code 0, one that calls sys.exit(3) has 3", codes[:2] == [0, 3])
@@ -105,7 +109,8 @@ def run(ctx: Any, *, name: str = "labex") -> Result:
         result.check("what the child did to the module variable stayed in the child", word != childs_word)
     end = "could not be killed" if refusal else f"{codes[2]} when killed"
     memory = "the same memory" if word == childs_word else "a memory of its own"
-    return result.conclude(f"Parent {here.pid}, child {there.pid} on {there.host}; exit codes 0, 3; {end}; {memory}.", WHY)
+    ids = f"Parent {here.pid}, child {there.pid} on {there.host}"
+    return result.conclude(f"{ids}; exit codes {codes[0]}, {codes[1]}, and {end}; {memory}.", WHY)
 
 
 if __name__ == "__main__":

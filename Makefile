@@ -1,0 +1,40 @@
+# Everything from a fresh clone with Python >= 3.11, pip and make:
+#   make demo         the concepts in all three places, side by side
+#   make test         lint, types and tests
+#   make bench        the cluster beside multiprocessing, on this machine
+# With uv installed, the same without make: uv run producer compare, uv run pytest.
+
+PYTHON ?= python3
+UV := $(or $(shell command -v uv),.tools/bin/uv)
+RUN := $(UV) run --frozen
+
+.PHONY: demo test bench lint setup clean
+
+demo: setup
+	$(RUN) producer compare
+
+test: setup
+	$(RUN) pytest
+
+bench: setup
+	$(RUN) python -m benchmarks.side_by_side
+
+lint: setup
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml uv.lock | $(UV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) -V); Crosshost needs 3.11 or later. Name one: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
+	$(UV) sync --frozen --quiet --python $(PYTHON)
+	@touch $@
+
+.tools/bin/uv:
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+clean:
+	rm -rf .venv .tools .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,1 @@
+"""Ours beside multiprocessing, in one run."""

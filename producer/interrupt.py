@@ -1,0 +1,75 @@
+"""Ctrl-C and SIGTERM: an interrupted command closes what it holds, and is gone within seconds even if that hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from multiprocessing import active_children, context
+from types import FrameType
+from typing import NoReturn
+
+PATIENCE = 3.0
+"""Seconds that an interrupted program has to close what it holds."""
+
+NUDGE = 0.1
+LOCAL = (context.SpawnProcess, context.ForkServerProcess, context.ForkProcess)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised in the main thread so that everything is closed as for Ctrl-C."""
+
+
+def listen() -> None:
+    """From now on, raise KeyboardInterrupt in the main thread for Ctrl-C and SIGTERM, and see that it is heeded."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # else it is ignored: a shell's background job
+        signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reader,), name="signal watch", daemon=True).start()
+
+
+def leave(code: int) -> NoReturn:
+    """End now, whatever a broken or interrupted program has left.
+
+    The ordinary end of Python waits for threads, which nothing can stop, and for pools, whose workers may have died
+    with the pool's lock in their hands. Here the children on this host are killed, and nobody is waited for. What is
+    on other hosts ends by its leases; named semaphores are removed by multiprocessing's resource tracker.
+    """
+    _kill_children()
+    time.sleep(0.05)  # a pool that still runs has started new workers by now
+    _kill_children()
+    os._exit(code)
+
+
+def _kill_children() -> None:
+    for child in active_children():
+        if isinstance(child, LOCAL):
+            child.kill()
+
+
+def _interrupt(signum: int, _frame: FrameType | None) -> None:
+    """Raise, the first time. Whoever sends a second signal does not want to wait."""
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, lambda *_: leave(128 + signum))
+    raise Terminated if signum == signal.SIGTERM else KeyboardInterrupt
+
+
+def _watch(reader: int) -> None:
+    """Wait, in a thread of its own, for the signal that Python's C handler reports here; then count the seconds.
+
+    Two things can keep the main thread from ending. It may be about to block on a lock when the signal comes, and then
+    sleep with the signal noted but not looked at; a second signal, SIGALRM, wakes it. And closing may hang, for a pool
+    whose worker was interrupted with a lock in its hands waits for that lock for ever; after PATIENCE it is left.
+    """
+    while (signum := os.read(reader, 1)[0]) not in (signal.SIGINT, signal.SIGTERM):
+        pass
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        time.sleep(NUDGE)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+    leave(128 + signum)
