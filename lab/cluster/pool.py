@@ -12,8 +12,8 @@ are where a pool across hosts gains or loses, so they do three things that a pip
   holds. Every task has a number: it is handed out once unless it was put back, and its result counts once. A task whose
   worker died three times under it ends as WorkerLost, the others' results are kept.
 
-On Redis, for a pool ``pool:ID``: list ``:calls``, list ``:results``, list ``:taken:WORKER``, bitmap ``:seen``, hash
-``:deaths``.
+On Redis, for a pool ``pool:ID``: list ``:calls``, list ``:results``, list ``:taken:WORKER``, bitmap ``:seen``, list
+``:parked`` (taken for replays), hash ``:deaths``.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ BATCH_SECONDS = 0.002
 MAX_BATCH = 256
 MAX_DEATHS = 3
 SEND_AT_ONCE = 500
+NAMES = ("calls", "results", "seen", "parked", "deaths")
 SENTINEL = (1 << 64) - 1
 
 _NUMBER = struct.Struct(">Q")
@@ -67,7 +68,10 @@ local calls, taken, results, seen = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local finished, want, workers, moved = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[7] == '1'
 local function first_time(blob)  -- a number that was handed out before is a replay, unless the pool has put it back
   local n = number(blob)
-  return n and redis.call('SETBIT', seen, n % 4294967296, 1) == 0
+  if not n then return false end
+  if redis.call('SETBIT', seen, n % 4294967296, 1) == 0 then return true end
+  push(KEYS[7], blob)            -- or what came before was a forgery that used this number: see REFUSED
+  return false
 end
 if ARGV[6] ~= '' then push(results, ARGV[6]) end
 if finished > 0 then redis.call('LTRIM', taken, finished, -1) end
@@ -103,6 +107,20 @@ end
 keep(calls)
 keep(taken)
 return 1
+"""
+)
+
+REFUSED = Script(
+    _NUMBER_OF
+    + """
+local n = number(ARGV[3])
+if not n then return end
+redis.call('SETBIT', KEYS[4], n % 4294967296, 0)
+while true do                    -- what was taken for a replay may have been the real call
+  local blob = redis.call('LPOP', KEYS[5])
+  if not blob then break end
+  push(KEYS[3], blob)
+end
 """
 )
 
@@ -157,12 +175,12 @@ class Pool(pool.Pool):
         context: Any = None,
     ) -> None:
         self._run: Run = context.connect()
-        context.pools.add(self)
         self._workers = context.cpu_count() if processes is None else processes
         self.Process = self._new_worker  # type: ignore[method-assign,assignment]
         # The stdlib's context for the one thing that stays in this process: the pipe that wakes its threads.
         local = multiprocessing.get_context("fork")
         super().__init__(self._workers, initializer, initargs, maxtasksperchild, context=local)  # type: ignore[call-arg]
+        context.pools.add(self)  # closing the context ends a pool that was left running
 
     def _setup_queues(self) -> None:
         self._calls = Calls(self._run, self._run.new_name("pool"), max(1, self._workers))
@@ -239,7 +257,7 @@ class Calls:
         self._feeder: threading.Thread | None = None
         self._closed = False
         self._broken: LabError | None = None
-        run.post(OPEN, [self.key("calls"), self.key("results"), self.key("seen"), self.key("deaths")])
+        run.post(OPEN, list(map(self.key, NAMES)))
 
     def key(self, *names: str) -> str:
         """A key of this pool."""
@@ -297,8 +315,7 @@ class Calls:
         with self._filled:
             self._closed = True
             self._filled.notify()
-        names = ["calls", "results", "seen", "deaths"]
-        self.quietly(DISCARD, [*map(self.key, names), *(self.key("taken", worker) for worker in workers)])
+        self.quietly(DISCARD, [*map(self.key, NAMES), *(self.key("taken", worker) for worker in workers)])
 
     def quietly(self, script: Script, keys: list[str], *args: Any) -> None:
         """Tell Redis, if it is still there; if not, the keys expire."""
@@ -386,8 +403,8 @@ class TakenCalls:
         run = runs.current()
         assert run is not None
         self._run, self._workers = run, workers
-        keys = [f"{name}:calls", f"{name}:taken:{run.me}", f"{name}:results", f"{name}:seen"]
-        self._calls, self._taken, self._results, self._seen = self._keys = keys
+        keys = [f"{name}:{part}" for part in ("calls", f"taken:{run.me}", "results", "seen", "parked")]
+        self._calls, self._taken, self._results, self._seen, self._parked = self._keys = keys
         run.post(OPEN, [self._taken])
         self._batch: deque[bytes] = deque()
         self._unsent: list[bytes] = []
@@ -424,6 +441,7 @@ class TakenCalls:
         except WrongKey as exc:
             print(f"crosshost: {exc}", file=sys.stderr)
             self._finish(b"")
+            self._run.post(REFUSED, [self._calls, self._seen, self._parked], blob)
             return _REFUSED
         (self._number,) = _NUMBER.unpack_from(payload)
         try:

@@ -1,0 +1,115 @@
+"""What the cluster tests run in other processes: module-level, as spawn asks for."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import time
+from typing import Any
+
+
+def nothing() -> None:
+    pass
+
+
+def echo(value: Any) -> Any:
+    return value
+
+
+def add(value: Any, amount: int) -> None:
+    value.add(amount)
+
+
+def write_file(path: str) -> None:
+    pathlib.Path(path).write_text("executed")
+
+
+def hold(lock: Any, held: Any) -> None:
+    lock.acquire()
+    held.set()
+    time.sleep(60)  # until it is killed
+
+
+def wait_for(event: Any) -> None:
+    event.wait(60)
+
+
+def who_am_i(_: Any) -> tuple[str, int]:
+    return os.environ["CROSSHOST_HOST"], os.getpid()
+
+
+def die_once(flag: Any, item: int) -> int:
+    """Kill the worker that takes item 7 the first time."""
+    if item == 7 and flag.add(1) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.002)
+    return item
+
+
+_flag: Any = None
+
+
+def use_flag(flag: Any) -> None:
+    global _flag
+    _flag = flag
+
+
+def die_once_here(item: int) -> int:
+    return die_once(_flag, item)
+
+
+def die_always_on_7(item: int) -> int:
+    if item == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def count_and_echo(item: Any) -> Any:
+    _flag.add(1)
+    return item
+
+
+def sleep_for(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def kill_my_slot() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def write_on_demand(value: Any, ready: Any, go: Any, tell: Any) -> None:
+    ready.set()
+    go.wait(30)
+    try:
+        value.value = 666
+        value.value  # noqa: B018 - the refusal of a write is raised by the next call that waits
+    except Exception as exc:
+        tell.put(type(exc).__name__)
+
+
+class Unloadable:
+    """Pickles, and raises where it is loaded."""
+
+    def __reduce__(self) -> Any:
+        return refuse_to_load, ()
+
+
+def refuse_to_load() -> None:
+    raise ValueError("made to fail while loading")
+
+
+def make_unloadable(_: Any) -> Unloadable:
+    return Unloadable()
+
+
+class Evil:
+    """Writes a file where it is loaded."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return write_file, (self.path,)
