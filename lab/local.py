@@ -478,7 +478,7 @@ class ThreadPool(pool.ThreadPool):
         pool.Pool.__init__(self, processes, initializer, initargs, maxtasksperchild, ThreadContext())
 
     @staticmethod
-    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # noqa: ARG004  # the hook by which Pool makes a worker
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # the hook by which Pool makes a worker
         """Make a worker."""
         return _PoolWorker(*args, **kwds)
 

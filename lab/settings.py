@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from lab.errors import BadSettings
 
@@ -48,8 +49,7 @@ class Settings:
         """
         env = os.environ if environ is None else environ
         url = env.get("CROSSHOST_BROKER_URL", "")
-        if url and not url.startswith(SCHEMES):
-            raise _bad("CROSSHOST_BROKER_URL", url, "a URL that starts with " + ", ".join(SCHEMES))
+        _check_url(url)
         return cls(
             broker_url=url,
             authkey=_authkey(env),
@@ -81,8 +81,23 @@ class Settings:
             raise BadSettings(
                 "There is no authkey: CROSSHOST_AUTHKEY and CROSSHOST_AUTHKEY_FILE are both empty.",
                 "Every pickle is signed with it, so a fleet without one does not start. Make one for both sides:\n"
-                '  export CROSSHOST_AUTHKEY="$(python -c \'import secrets; print(secrets.token_hex(32))\')"',
+                "  export CROSSHOST_AUTHKEY=\"$(python -c 'import secrets; print(secrets.token_hex(32))')\"",
             )
+
+
+def _check_url(url: str) -> None:
+    name = "CROSSHOST_BROKER_URL"
+    if url and not url.startswith(SCHEMES):
+        raise _bad(name, url, "a URL that starts with " + ", ".join(SCHEMES))
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise _bad(name, url, "a URL with a port from 1 to 65535")
+    if not url.startswith("unix://") and not parts.path.strip("/").isdigit() and parts.path.strip("/"):
+        raise _bad(name, url, "a URL that ends with the number of a database, such as /0")
 
 
 def _authkey(env: Mapping[str, str]) -> bytes:

@@ -28,7 +28,7 @@ class Capture:
 
     def __init__(self, *fds: int) -> None:
         self.real: dict[int, TextIO] = {}
-        self._files: dict[int, IO[bytes]] = {fd: tempfile.TemporaryFile() for fd in fds}  # noqa: SIM115 - until __exit__
+        self._files: dict[int, IO[bytes]] = {fd: tempfile.TemporaryFile() for fd in fds}
         self._taken = dict.fromkeys(fds, 0)
 
     def __enter__(self) -> Self:

@@ -86,7 +86,7 @@ def write_on_demand(value: Any, ready: Any, go: Any, tell: Any) -> None:
     try:
         value.value = 666
         value.value  # noqa: B018 - the refusal of a write is raised by the next call that waits
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001
         tell.put(type(exc).__name__)
 
 
@@ -113,3 +113,7 @@ class Evil:
 
     def __reduce__(self) -> Any:
         return write_file, (self.path,)
+
+
+def take_and_leave(lock: Any) -> None:
+    lock.acquire()

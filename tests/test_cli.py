@@ -184,6 +184,21 @@ def test_demo_as_json_writes_json_only_and_keeps_what_children_print(shell: Shel
     assert all(run["checks"] and run["seconds"] > 0 for run in document["runs"])
 
 
+def test_children_start_from_a_console_script_too(shell: Shell, tmp_path: Path) -> None:
+    """Spawn imports the main module again: here a script like the one that pip writes, not a package."""
+    script = tmp_path / "producer"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom producer.__main__ import main\n"
+        'if __name__ == "__main__":\n    sys.exit(main())\n'
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), "compare", "process", "--on", "processes", "--json", "-"],
+        cwd=tmp_path, env=shell.variables(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["ok"] is True
+
+
 def test_compare_shows_places_side_by_side_and_fits_80_columns(shell: Shell) -> None:
     done = shell.run("compare", "process", "pipe", *HERE)
     assert done.returncode == 0, done.stdout + done.stderr

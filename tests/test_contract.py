@@ -17,9 +17,10 @@ from multiprocessing import connection
 from multiprocessing import pool as stdlib_pool
 from typing import Any
 
-import contract_targets as targets
 import pytest
-from contract_targets import TIMEOUT
+
+from tests import contract_targets as targets
+from tests.contract_targets import TIMEOUT
 
 SHORT = 0.1
 """Seconds of a wait that is meant to fail."""

@@ -106,7 +106,7 @@ def test_the_forgery_would_have_worked_with_the_key(cluster: Any, intruder: redi
 
 
 def test_a_replayed_process_runs_once(cluster: Any, intruder: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, value, seen = cluster.connect(), cluster.Value("i", 0), {}
+    run, value, seen = cluster.connect(), cluster.Value("i", 0), dict[str, Any]()
     send = Popen._send_message
 
     def recorded(popen: Popen) -> None:
@@ -164,7 +164,7 @@ def test_a_forged_pipe_message_is_thrown_away(cluster: Any, intruder: redis.Redi
 def test_a_pool_refuses_a_forged_call_and_serves_the_next(cluster: Any, intruder: redis.Redis, tmp_path: Path) -> None:
     with cluster.Pool(2) as pool:
         calls = pool._calls.key("calls")
-        task = (0, 0, targets.write_file, (str(tmp_path / "evil"),), {})
+        task: Any = (0, 0, targets.write_file, (str(tmp_path / "evil"),), {})
         forged = wire.seal(OTHER_KEY, calls, struct.pack(">Q", 10) + bytes(ForkingPickler.dumps(task)))
         intruder.rpush(calls, forged, b"\0" * 3, b"\0" * 100)
         assert pool.map(targets.echo, range(20), 1) == list(range(20))
@@ -217,7 +217,7 @@ def test_a_process_that_does_not_load_ends_with_1_and_says_why(
 def test_the_stdlib_key_of_a_program_is_not_readable_in_redis(
     cluster: Any, intruder: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, send, payloads = cluster.connect(), Popen._send_message, []
+    run, send, payloads = cluster.connect(), Popen._send_message, list[Any]()
 
     def recorded(popen: Popen) -> None:
         payloads.append(intruder.hget(run.key("process", popen.process_id), "payload"))

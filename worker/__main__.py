@@ -41,9 +41,7 @@ def run(slots: int | None, name: str | None, loglevel: str) -> None:
             "A worker needs a broker: CROSSHOST_BROKER_URL is not set.",
             "Point it at a Redis, or let one command start everything: producer fleet",
         )
-    settings = replace(
-        settings, slots=slots or settings.slots, host=name or settings.host or socket.gethostname()
-    )
+    settings = replace(settings, slots=slots or settings.slots, host=name or settings.host or socket.gethostname())
     settings.require_key()
     os.environ["CROSSHOST_HOST"] = settings.host  # what the processes that run here say they run on
     from worker.app import worker_app

@@ -32,13 +32,13 @@ def worker_app(settings: Settings) -> Celery:
     class Announce(bootsteps.StartStopStep):
         """Tell the fleet, three times a lease, that this host is alive."""
 
-        requires = {"celery.worker.consumer.tasks:Tasks"}  # noqa: RUF012 - a bootstep's own name
+        requires = ("celery.worker.consumer.tasks:Tasks",)
         timer: Any = None
 
         def start(self, parent: Any) -> None:
             self.stop(parent)
             seconds, _ = store.call("TIME")
-            self.info = {
+            self.announcement = {
                 "pid": parent.pid,
                 "slots": parent.pool.num_processes,
                 "version": _version(),
@@ -59,7 +59,7 @@ def worker_app(settings: Settings) -> Celery:
 
         def beat(self) -> None:
             key, lease = host_key(settings.host), int(settings.lease * 1000)
-            fields = [str(part) for pair in self.info.items() for part in pair]
+            fields = [str(part) for pair in self.announcement.items() for part in pair]
             store.pipeline(
                 [
                     ("HSET", key, *fields),

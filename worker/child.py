@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import traceback
 import types
 from multiprocessing import process, reduction, spawn
@@ -36,13 +37,14 @@ class Child:
         self._run, self._payload, self._stdout, self._stderr = run, payload, stdout, stderr
 
     def _bootstrap(self, parent_sentinel: int) -> int:
-        platforms.set_pdeathsig("SIGKILL")  # a child whose slot is killed must not go on unsupervised
+        platforms.set_pdeathsig("SIGKILL")  # type: ignore[attr-defined]  # a child whose slot is killed must not go on unsupervised
         self._take_over_streams()
         for name in RESET_SIGNALS:
-            platforms.signals.reset(name)
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         _forget_celery_logging()
+        _restore_tmpdir()
         try:
             process_obj = self._load()
         except LabError as exc:
@@ -64,7 +66,8 @@ class Child:
                 "The program runs on Python {}.{}, this host on {}.{}.".format(*theirs, *sys.version_info[:2]),
                 "Pickled functions need the same version on both sides.",
             )
-        main = process._current_process = _MAIN  # type: ignore[attr-defined]  # in the slot it is billiard's
+        main: Any = _MAIN
+        process._current_process = main  # type: ignore[attr-defined]  # in the slot it is billiard's
         sys.modules["__main__"] = types.ModuleType("__main__")  # not the worker's
         main._inheriting = True  # so that a main module without a guard gets spawn's error, not a chain of processes
         try:
@@ -92,6 +95,13 @@ def _usable_here(prepare: dict[str, Any]) -> dict[str, Any]:
     if not os.path.isdir(data.get("dir", "")):
         data.pop("dir", None)
     return data
+
+
+def _restore_tmpdir() -> None:
+    ours = os.environ.pop("CROSSHOST_TMPDIR", None)
+    if ours is not None:
+        os.environ["TMPDIR"] = ours
+        tempfile.tempdir = None  # forget the directory that the worker looked up
 
 
 def _forget_celery_logging() -> None:

@@ -80,7 +80,13 @@ class Fleet:
         return "\n".join((self.directory / f"{name}.log").read_text(errors="replace").splitlines()[-15:])
 
     def _env(self) -> dict[str, str]:
-        return {"CROSSHOST_BROKER_URL": self.url, "CROSSHOST_AUTHKEY_FILE": str(self.authkey_file)}
+        return {
+            "CROSSHOST_BROKER_URL": self.url,
+            "CROSSHOST_AUTHKEY_FILE": str(self.authkey_file),
+            # what a host leaves there when it is killed goes with the directory; its processes get the real one back
+            "TMPDIR": str(self.directory),
+            "CROSSHOST_TMPDIR": os.environ.get("TMPDIR", ""),
+        }
 
     def _spawn(self, name: str, command: list[str], env: dict[str, str]) -> None:
         with open(self.directory / f"{name}.log", "wb") as log:
@@ -91,7 +97,7 @@ class Fleet:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **env},
                 # were this process killed, nobody would be left to stop them
-                preexec_fn=lambda: platforms.set_pdeathsig("SIGKILL"),  # noqa: PLW1509 - one thread, no locks
+                preexec_fn=lambda: platforms.set_pdeathsig("SIGKILL"),  # type: ignore[attr-defined]
             )
 
     def _wait_until_ready(self) -> None:

@@ -206,5 +206,3 @@ def _pipe() -> Iterator[list[int]]:
     finally:
         for fd in ends:
             os.close(fd)
-
-

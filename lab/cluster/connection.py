@@ -58,7 +58,10 @@ return 1
 END_OF_FILE = b""
 
 
-class Connection(connection._ConnectionBase):  # type: ignore[name-defined,misc]
+_ConnectionBase: Any = connection._ConnectionBase  # private, and the stdlib's own way to make a kind of connection
+
+
+class Connection(_ConnectionBase):  # type: ignore[misc]
     """One end of a pipe.
 
     Args:
@@ -73,6 +76,11 @@ class Connection(connection._ConnectionBase):  # type: ignore[name-defined,misc]
         self._pid = os.getpid()
 
     def fileno(self) -> int:
+        """Refused: there is no descriptor.
+
+        Raises:
+            io.UnsupportedOperation: Always; OSError if the connection is closed.
+        """
         self._check_closed()
         raise io.UnsupportedOperation("a connection between hosts has no file descriptor; use poll(timeout)")
 
@@ -136,7 +144,7 @@ def _rebuild(owner: str, inbox: str, outbox: str, token: str, readable: bool, wr
     return Connection(run, inbox, outbox, token, readable, writable)
 
 
-def Pipe(run: Run, duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802
+def Pipe(run: Run, duplex: bool = True) -> tuple[Connection, Connection]:
     """A pair of connected ends; the first only reads and the second only writes if not duplex."""
     name = run.new_name("pipe")
     a, b = f"{name}:a", f"{name}:b"

@@ -127,64 +127,75 @@ class ClusterContext(context.BaseContext):
             times.append(time.perf_counter() - begun)
         return statistics.median(times)
 
+    def ping(self, timeout: float = 2.0) -> dict[str, float]:
+        """Ask every host's Celery worker for an answer; seconds until it came, by host. Who is silent is missing."""
+        found: dict[str, float] = {}
+        begun = time.perf_counter()
+
+        def on_reply(reply: dict[str, Any]) -> None:
+            found.update({name.partition("@")[0]: time.perf_counter() - begun for name in reply})
+
+        self.app.control.broadcast("ping", reply=True, timeout=timeout, limit=len(self.fleet()), callback=on_reply)
+        return found
+
     @property
     def transport(self) -> str:
         """How this process talks to Redis, for reports."""
         scheme, _, rest = self.connect().store.address.partition("://")
         return {"unix": "Unix socket", "redis": f"TCP {rest}", "rediss": f"TLS {rest}"}[scheme]
 
-    def Manager(self) -> Any:  # noqa: N802
+    def Manager(self) -> Any:
         """Not there: what a manager's server process is for, every primitive here already does."""
         raise NotImplementedError(
             "The cluster has no Manager: its server would run on one host, reachable only there. Value, Array, Queue and the"
             " locks of this context are already shared by every host; hand them to Process(args=)."
         )
 
-    def Pipe(self, duplex: bool = True) -> Any:  # noqa: N802
+    def Pipe(self, duplex: bool = True) -> Any:
         """A pair of connected ends."""
         return connection.Pipe(self.connect(), duplex)
 
-    def Lock(self) -> Any:  # noqa: N802
+    def Lock(self) -> Any:
         """A non-recursive lock."""
         return synchronize.Lock(ctx=self)
 
-    def RLock(self) -> Any:  # noqa: N802
+    def RLock(self) -> Any:
         """A recursive lock."""
         return synchronize.RLock(ctx=self)
 
-    def Condition(self, lock: Any = None) -> Any:  # noqa: N802
+    def Condition(self, lock: Any = None) -> Any:
         """A condition variable."""
         return synchronize.Condition(lock, ctx=self)
 
-    def Semaphore(self, value: int = 1) -> Any:  # noqa: N802
+    def Semaphore(self, value: int = 1) -> Any:
         """A semaphore."""
         return synchronize.Semaphore(value, ctx=self)
 
-    def BoundedSemaphore(self, value: int = 1) -> Any:  # noqa: N802
+    def BoundedSemaphore(self, value: int = 1) -> Any:
         """A semaphore that refuses to exceed its first value."""
         return synchronize.BoundedSemaphore(value, ctx=self)
 
-    def Event(self) -> Any:  # noqa: N802
+    def Event(self) -> Any:
         """An event."""
         return synchronize.Event(ctx=self)
 
-    def Barrier(self, parties: int, action: Any = None, timeout: float | None = None) -> Any:  # noqa: N802
+    def Barrier(self, parties: int, action: Any = None, timeout: float | None = None) -> Any:
         """A barrier."""
         return synchronize.Barrier(parties, action, timeout, ctx=self)
 
-    def Queue(self, maxsize: int = 0) -> Any:  # noqa: N802
+    def Queue(self, maxsize: int = 0) -> Any:
         """A queue with a feeder thread."""
         return queues.Queue(maxsize, ctx=self)
 
-    def JoinableQueue(self, maxsize: int = 0) -> Any:  # noqa: N802
+    def JoinableQueue(self, maxsize: int = 0) -> Any:
         """A queue that can be joined."""
         return queues.JoinableQueue(maxsize, ctx=self)
 
-    def SimpleQueue(self) -> Any:  # noqa: N802
+    def SimpleQueue(self) -> Any:
         """A queue without a feeder thread."""
         return queues.SimpleQueue(ctx=self)
 
-    def Pool(  # noqa: N802
+    def Pool(
         self,
         processes: int | None = None,
         initializer: Any = None,
@@ -194,19 +205,19 @@ class ClusterContext(context.BaseContext):
         """A pool of processes; as many as the fleet has slots when None."""
         return pool.Pool(processes, initializer, initargs, maxtasksperchild, context=self)
 
-    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """A shared value without a lock."""
         return sharedctypes.RawValue(self.connect(), typecode_or_type, *args)
 
-    def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:  # noqa: N802
+    def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
         """A shared array without a lock."""
         return sharedctypes.RawArray(self.connect(), typecode_or_type, size_or_initializer)
 
-    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:  # noqa: N802
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
         """A shared value."""
         return sharedctypes.Value(typecode_or_type, *args, lock=lock, ctx=self)
 
-    def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:  # noqa: N802
+    def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
         """A shared array."""
         return sharedctypes.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self)
 

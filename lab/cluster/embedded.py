@@ -13,6 +13,7 @@ import selectors
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +36,8 @@ class EmbeddedFleet:
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = ""
+        self._authkey_file = ""
+        self._errors = tempfile.TemporaryFile()
         self._owner = os.getpid()
 
     @property
@@ -46,6 +49,15 @@ class EmbeddedFleet:
     def directory(self) -> str:
         """Where the fleet keeps its socket, key and logs while it runs."""
         return self._directory
+
+    @property
+    def authkey_file(self) -> str:
+        """Path of the file that holds the fleet's authkey."""
+        return self._authkey_file
+
+    def alive(self) -> bool:
+        """Whether the fleet is running."""
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> Settings:
         """Start the fleet and wait until every host takes work.
@@ -61,14 +73,14 @@ class EmbeddedFleet:
         env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
         env |= {"CROSSHOST_LEASE": str(self._settings.lease)}
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, env=env
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True, env=env
         )
         try:
             ready = json.loads(self._first_line())
         except BaseException:
             self.stop()
             raise
-        self._directory = ready["directory"]
+        self._directory, self._authkey_file = ready["directory"], ready["authkey_file"]
         key = Path(ready["authkey_file"]).read_bytes().strip()
         return replace(self._settings, broker_url=ready["broker_url"], authkey=key)
 
@@ -81,9 +93,11 @@ class EmbeddedFleet:
         if line:
             return line
         self._process.kill()
-        _, err = self._process.communicate()
+        self._process.wait()
+        self._errors.seek(0)
+        err = self._errors.read().decode(errors="replace").strip()
         raise FleetFailed(
-            f"The embedded fleet did not start: {err.decode(errors='replace').strip() or 'no output'}",
+            f"The embedded fleet did not start: {err or 'no output'}",
             "Try it alone to see more: python -m worker.fleet",
         )
 
@@ -92,7 +106,7 @@ class EmbeddedFleet:
         process, self._process = self._process, None
         if process is None or os.getpid() != self._owner:
             return
-        for pipe in (process.stdin, process.stdout, process.stderr):
+        for pipe in (process.stdin, process.stdout):
             if pipe:
                 pipe.close()
         try:

@@ -26,6 +26,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import context, pool, reduction, util
 from typing import Any
 
@@ -57,7 +58,9 @@ keep(KEYS[3])
 return 1
 """)
 
-_NUMBER_OF = f"local function number(blob) return #blob >= {MAC_SIZE + 8} and struct.unpack('>I8', blob, {MAC_SIZE + 1}) end"
+_NUMBER_OF = (
+    f"local function number(blob) return #blob >= {MAC_SIZE + 8} and struct.unpack('>I8', blob, {MAC_SIZE + 1}) end"
+)
 
 EXCHANGE = Script(
     _NUMBER_OF
@@ -87,6 +90,7 @@ if want > 0 then
   end
 end
 keep(taken)
+keep(seen)
 return got
 """
 )
@@ -179,7 +183,7 @@ class Pool(pool.Pool):
         self.Process = self._new_worker  # type: ignore[method-assign,assignment]
         # The stdlib's context for the one thing that stays in this process: the pipe that wakes its threads.
         local = multiprocessing.get_context("fork")
-        super().__init__(self._workers, initializer, initargs, maxtasksperchild, context=local)  # type: ignore[call-arg]
+        super().__init__(self._workers, initializer, initargs, maxtasksperchild, context=local)
         context.pools.add(self)  # closing the context ends a pool that was left running
 
     def _setup_queues(self) -> None:
@@ -286,7 +290,8 @@ class Calls:
                 self._filled.wait_for(lambda: self._buffer or self._closed)
                 if not self._buffer:
                     return
-                blobs, size = [], 0
+                blobs: list[bytes] = []
+                size = 0
                 while self._buffer and len(blobs) < SEND_AT_ONCE and size < 1 << 20:
                     blobs.append(self._buffer.popleft())
                     size += len(blobs[-1])
@@ -510,11 +515,14 @@ class TakenCalls:
             while True:
                 self._changed.wait_for(lambda: len(self._batch) > 0)
                 seen = self._exchanged
-                if self._changed.wait_for(lambda: self._exchanged != seen, BATCH_SECONDS * 2):
+                if self._changed.wait_for(partial(self._exchanged_since, seen), BATCH_SECONDS * 2):
                     continue
                 # Excluded, by holding the condition: the worker taking a task from the batch while it is given back.
                 if self._batch:
                     self._give_back()
+
+    def _exchanged_since(self, then: float) -> bool:
+        return self._exchanged != then
 
     def _give_back(self) -> None:
         self._batch.clear()

@@ -15,7 +15,6 @@ import signal
 import struct
 import sys
 import threading
-import time
 from multiprocessing import context, process, reduction, spawn, util
 from typing import Any
 
@@ -80,23 +79,29 @@ class Popen:
         self._launch(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
+        """Refused: a descriptor means nothing on another host."""
         raise OSError(f"file descriptor {fd} cannot be sent to another host")
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """The exit code, None while the child runs."""
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end; the exit code, None if it has not come in time."""
         with self._changed:
             self._changed.wait_for(lambda: self.returncode is not None, timeout)
         return self.returncode
 
     def terminate(self) -> None:
+        """Have the child's host send it SIGTERM."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
+        """Have the child's host send it SIGKILL."""
         self._signal(signal.SIGKILL)
 
     def close(self) -> None:
+        """Forget the child, which has ended."""
         self._run.forget(self.process_id)
         self._finalizer()
 
@@ -108,9 +113,9 @@ class Popen:
     def _launch(self, process_obj: process.BaseProcess) -> None:
         run, key = self._run, self._run.key("process", self.process_id)
         payload = pack(self, process_obj)
-        self.sentinel, self._write_end = os.pipe()
-        self._finalizer = util.Finalize(self, _close_fds, (self.sentinel, [self._write_end]))
-        self._open_end = self._finalizer._args[1]
+        self.sentinel, write_end = os.pipe()
+        self._open_end = [write_end]
+        self._finalizer = util.Finalize(self, _close_fds, (self.sentinel, self._open_end))
         run.listen(self.process_id, self._on_mail)
         try:
             run.eval(QUEUE, [key], run.seal(key, payload), run.mailbox)
@@ -205,7 +210,7 @@ class Process(process.BaseProcess):
         return popen.host if popen else None
 
     @staticmethod
-    def _Popen(process_obj: process.BaseProcess) -> Popen:  # noqa: N802
+    def _Popen(process_obj: process.BaseProcess) -> Popen:
         return Popen(process_obj)
 
     @staticmethod
@@ -225,7 +230,7 @@ def pack(popen: Popen, process_obj: process.BaseProcess) -> bytes:
     config, buffer = process_obj._config, io.BytesIO()  # type: ignore[attr-defined]
     # the stdlib's key would be readable in Redis; the child derives one (run.inherited_authkey)
     process_obj._config = {name: value for name, value in config.items() if name != "authkey"}  # type: ignore[attr-defined]
-    context.set_spawning_popen(popen)
+    context.set_spawning_popen(popen)  # type: ignore[arg-type]
     try:
         reduction.dump(process_obj, buffer)
     finally:
@@ -243,7 +248,16 @@ def unpack_head(payload: memoryview) -> tuple[dict[str, Any], memoryview]:
 
 def _preparation(popen: Popen, name: str) -> dict[str, Any]:
     data = spawn.get_preparation_data(name)
-    kept = ("name", "sys_path", "sys_argv", "dir", "orig_dir", "init_main_from_name", "init_main_from_path", "log_level")
+    kept = (
+        "name",
+        "sys_path",
+        "sys_argv",
+        "dir",
+        "orig_dir",
+        "init_main_from_name",
+        "init_main_from_path",
+        "log_level",
+    )
     return {
         "issued": popen._run.server_ms(),
         "python": list(sys.version_info[:2]),

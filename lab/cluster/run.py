@@ -38,8 +38,8 @@ TTL_LEASES = 10
 """A key lives for this many leases after the last renewal."""
 
 JOIN = Script("""
-create(processes)
 redis.call('ZADD', processes, now() + ARGV[3], me)
+create(processes)
 return now()
 """)
 
@@ -117,7 +117,7 @@ class Run:
         run.set_clock(run.eval(JOIN, [], int(settings.lease * ROOT_LEASES * 1000)))
         run._spawn(run._beat, "crosshost-beat")
         # runs after multiprocessing's own exit function has joined the children
-        run._finalizer = util.Finalize(None, run.close, exitpriority=-100)
+        util.Finalize(None, run.close, exitpriority=-100)
         return run
 
     def set_clock(self, server_ms: int) -> None:
@@ -270,6 +270,8 @@ def enter(run: Run | None) -> None:
     _current = run
 
 
-def inherited_authkey(run: Run) -> process.AuthenticationString:
+def inherited_authkey(run: Run) -> Any:
     """The stdlib authkey of a child: derived, because the parent's own must not lie readable in Redis."""
-    return process.AuthenticationString(wire.sign(run.settings.authkey, "process authkey", run.id.encode()))
+    return process.AuthenticationString(  # type: ignore[attr-defined]
+        wire.sign(run.settings.authkey, "process authkey", run.id.encode())
+    )

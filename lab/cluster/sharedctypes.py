@@ -243,13 +243,13 @@ def _codes() -> list[str]:
     return sorted(sharedctypes.typecode_to_type)  # type: ignore[attr-defined]
 
 
-def RawValue(run: Run, typecode_or_type: Any, *args: Any) -> SharedValue:  # noqa: N802
+def RawValue(run: Run, typecode_or_type: Any, *args: Any) -> SharedValue:
     """A value without a lock."""
     native = _native_type(typecode_or_type)
     return SharedValue(run, native, 1, bytes(getattr(native, "__ctype_be__", native)(*args)))
 
 
-def RawArray(run: Run, typecode_or_type: Any, size_or_initializer: Any) -> SharedArray:  # noqa: N802
+def RawArray(run: Run, typecode_or_type: Any, size_or_initializer: Any) -> SharedArray:
     """An array without a lock, zeroed if only its size is given."""
     native = _native_type(typecode_or_type)
     kind = SharedString if native is ctypes.c_char else SharedArray
@@ -284,7 +284,7 @@ class Synchronized(_Synchronized, sharedctypes.Synchronized):  # type: ignore[ty
     """A value with a lock: ``value`` waits while somebody else holds ``get_lock()``."""
 
     @property
-    def value(self) -> Any:  # type: ignore[override]
+    def value(self) -> Any:
         """The value now."""
         if semlock := self._cluster_lock():
             memory = self._obj._memory
@@ -318,19 +318,19 @@ class SynchronizedString(_Synchronized, sharedctypes.SynchronizedString):
     """A string with a lock."""
 
 
-def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any) -> Any:  # noqa: N802
+def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any) -> Any:
     """A value with a lock, or without one if ``lock`` is False."""
     raw = RawValue(ctx.connect(), typecode_or_type, *args)
     return raw if lock is False else Synchronized(raw, _lock(lock, ctx))
 
 
-def Array(typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: Any) -> Any:  # noqa: N802
+def Array(typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: Any) -> Any:
     """An array with a lock, or without one if ``lock`` is False."""
     raw = RawArray(ctx.connect(), typecode_or_type, size_or_initializer)
     if lock is False:
         return raw
     wrapper = SynchronizedString if isinstance(raw, SharedString) else SynchronizedArray
-    return wrapper(raw, _lock(lock, ctx))  # type: ignore[arg-type]
+    return wrapper(raw, _lock(lock, ctx))
 
 
 def _lock(lock: Any, ctx: Any) -> Any:

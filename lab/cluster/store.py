@@ -32,7 +32,7 @@ SLICE = 5.0
 """Seconds that one blocking command waits in Redis before it is sent again: what bounds the wait on a silent server."""
 
 GRACE = 5.0
-"""Seconds beyond a slice after which a server that has not answered is taken for dead."""
+"""Seconds, beyond those that a command blocks, after which a server that has not answered is taken for dead."""
 
 PRELUDE = """
 local processes, registry, me, ttl = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
@@ -57,8 +57,7 @@ local function grant(sem)     -- hand a place to the longest waiting process tha
   end
 end
 local function hang_up(tail, token)  -- one holder fewer of a pipe's end; the peer of the last one reads end of file
-  redis.call('SREM', tail .. ':holders', token)
-  if redis.call('EXISTS', tail .. ':holders') == 0 then
+  if redis.call('SREM', tail .. ':holders', token) == 1 and redis.call('EXISTS', tail .. ':holders') == 0 then
     local head = string.sub(tail, 1, -2) .. (string.sub(tail, -1) == 'a' and 'b' or 'a')
     push(head, '')
     redis.call('DEL', tail)
@@ -96,6 +95,7 @@ class Link:
             connection.read_response()
 
     def send(self, commands: Sequence[tuple[Any, ...]]) -> None:
+        """Send commands; as many replies will come."""
         self._connection.send_packed_command([_pack(commands)], check_health=False)
 
     def read(self, timeout: float) -> Any:
@@ -106,13 +106,16 @@ class Link:
             return exc
 
     def fileno(self) -> int:
+        """The socket's descriptor, to select on."""
         return int(self._connection._sock.fileno())
 
     @property
     def closed(self) -> bool:
+        """Whether the next command would connect first."""
         return self._connection._sock is None
 
     def close(self) -> None:
+        """Disconnect."""
         self._connection.disconnect()
 
 
@@ -134,7 +137,7 @@ class Store:
         self._pool = redis.ConnectionPool.from_url(
             url,
             protocol=2,
-            socket_timeout=SLICE + GRACE,
+            socket_timeout=GRACE,
             socket_connect_timeout=2.0,
             socket_read_size=1 << 18,
             retry=Retry(NoBackoff(), 0),
@@ -167,7 +170,7 @@ class Store:
             self._flush()
             self._lane.send(commands)
             self._settle()
-            replies = [self._lane.read(SLICE + GRACE) for _ in commands]
+            replies = [self._lane.read(GRACE) for _ in commands]
             self._raise_late()
         for reply in replies:
             if isinstance(reply, Exception):
@@ -249,7 +252,7 @@ class Store:
 
     def _settle(self) -> None:
         while self._unread:
-            reply = self._lane.read(SLICE + GRACE)
+            reply = self._lane.read(GRACE)
             self._unread -= 1
             if isinstance(reply, Exception):
                 self._late_error = translated(reply)
@@ -265,10 +268,11 @@ class Store:
             yield
         except redis.AuthenticationError as exc:
             self._unread = 0
+            reason = str(exc).rstrip(".")
             raise BrokerUnreachable(
-                f"Redis at {self.address} refused the user or password: {exc}.", "Correct CROSSHOST_BROKER_URL."
+                f"Redis at {self.address} refused the user or password: {reason}.", "Correct CROSSHOST_BROKER_URL."
             ) from exc
-        except (redis.ConnectionError, redis.TimeoutError) as exc:
+        except redis.RedisError as exc:
             self._unread = 0
             raise unreachable(self.address, exc) from exc
         except BaseException:

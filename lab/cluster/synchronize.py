@@ -1,8 +1,7 @@
 """Lock, RLock, Semaphore, BoundedSemaphore, Condition, Event and Barrier, all from one semaphore in Redis.
 
 ``multiprocessing.synchronize`` builds everything from one primitive of the operating system, ``_multiprocessing.SemLock``.
-Here the primitive is ``SemLock`` below and the rest is the stdlib's: its Condition and Event unchanged, its other classes
-with the primitive replaced.
+Here the primitive is ``SemLock`` below, and the classes are the stdlib's with the primitive replaced.
 
 A place that is given back goes straight to the longest waiting process, inside the script that gives it back. So nobody
 polls, nobody overtakes, and there is no moment in which the lock is free while somebody waits for it.
@@ -31,7 +30,7 @@ from lab.cluster.run import Run
 from lab.cluster.store import Script
 
 RECURSIVE_MUTEX, SEMAPHORE = synchronize.RECURSIVE_MUTEX, synchronize.SEMAPHORE  # type: ignore[attr-defined]
-SEM_VALUE_MAX: int = synchronize.SEM_VALUE_MAX
+SEM_VALUE_MAX: int = synchronize.SEM_VALUE_MAX  # type: ignore[attr-defined]
 
 _VALUE = """
 local refused = fenced()
@@ -76,6 +75,23 @@ if redis.call('LREM', KEYS[3], 1, ARGV[3]) == 1 then return 0 end
 return redis.call('DEL', base .. 'wake:' .. ARGV[3])
 """)
 
+ENLIST = Script("if redis.call('RPUSH', KEYS[3], ARGV[3]) == 1 then create(KEYS[3]) end")
+
+NOTIFY = Script("""
+local refused = fenced()
+if refused then return refused end
+local left = tonumber(ARGV[3])
+while left > 0 do
+  local waiter = redis.call('LPOP', KEYS[3])
+  if not waiter then break end
+  if alive(string.match(waiter, '^[^/]+')) then
+    push(base .. 'wake:' .. waiter, 1)
+    left = left - 1
+  end
+end
+return 1
+""")
+
 VALUE = Script("return redis.call('HGET', KEYS[3], 'value') or ARGV[3]")
 
 _tickets = itertools.count()
@@ -93,7 +109,14 @@ class SemLock:
     """
 
     def __init__(self, run: Run, key: str, kind: int, initial: int, maxvalue: int, owned: bool) -> None:
-        self.run, self.name, self.kind, self.initial, self.maxvalue, self.owned = run, key, kind, initial, maxvalue, owned
+        self.run, self.name, self.kind, self.initial, self.maxvalue, self.owned = (
+            run,
+            key,
+            kind,
+            initial,
+            maxvalue,
+            owned,
+        )
         self.handle = 0
         self._holds = 0  # taken minus released by this object, as in the C class
         self._owner = 0
@@ -230,7 +253,55 @@ class BoundedSemaphore(_OverRedis, synchronize.BoundedSemaphore):
         self._begin(ctx, SEMAPHORE, value, value)
 
 
-Condition = synchronize.Condition
+class Condition(synchronize.Condition):
+    """A condition variable.
+
+    The stdlib's notifier waits until each waiter that it woke has said so, for ever if one of them was killed. Here the
+    waiters stand in a list, and notifying is one script that takes them out of it and wakes those that are alive.
+
+    On Redis: list ``condition:ID``, and one list ``wake:WAITER`` for each waiter.
+    """
+
+    def __init__(self, lock: Any = None, *, ctx: Any) -> None:
+        run = ctx.connect()
+        self.__setstate__((lock or ctx.RLock(), run.new_name("condition")))
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        context.assert_spawning(self)
+        return (self._lock, self._name)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._lock, self._name = state
+        self._run: Run = self._lock._semlock.run
+        self._make_methods()  # type: ignore[attr-defined]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Release the lock, wait to be notified, take the lock again; whether we were notified in time."""
+        assert self._lock._semlock._is_mine(), "must acquire() condition before using wait()"
+        ticket = f"{self._run.me}/{next(_tickets)}"
+        # Excluded: a notification between the release and the wait. We are in the list before the lock is free.
+        self._run.post(ENLIST, [self._name], ticket)
+        taken = self._lock._semlock._count()
+        for _ in range(taken):
+            self._lock.release()
+        try:
+            wake = self._run.key("wake", ticket)
+            if self._run.store.wait(lambda left: ("BLPOP", wake, left), timeout) is not None:
+                return True
+            return bool(self._run.eval(WITHDRAW, [self._name], ticket))
+        except BaseException:
+            self._run.eval(WITHDRAW, [self._name], ticket)
+            raise
+        finally:
+            for _ in range(taken):
+                self._lock.acquire()
+
+    def notify(self, n: int = 1) -> None:
+        """Wake up to n of those that wait."""
+        assert self._lock._semlock._is_mine(), "lock is not owned"
+        self._run.post(NOTIFY, [self._name], n)
+
+
 Event = synchronize.Event
 
 

@@ -29,12 +29,13 @@ def sign(authkey: bytes, purpose: str, payload: Any) -> bytes:
     """The 32-byte signature of a payload (any bytes-like object) for one purpose."""
     mac = _keyed(authkey, purpose).copy()
     mac.update(payload)
-    return mac.digest()
+    signature: bytes = mac.digest()
+    return signature
 
 
 def seal(authkey: bytes, purpose: str, payload: Any) -> bytes:
     """Signature and payload in one blob."""
-    return sign(authkey, purpose, payload) + payload
+    return b"".join((sign(authkey, purpose, payload), payload))
 
 
 def unseal(authkey: bytes, purpose: str, blob: bytes) -> memoryview:

