@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import lab
@@ -109,11 +110,14 @@ def pool_of(ctx: Any) -> Iterator[Any]:
 
 
 def map_noops(pool: Any) -> float:
-    return 20_000 / seconds(lambda: pool.map(noop, range(20_000)))
+    return 10 * 20_000 / seconds(lambda: [pool.map(noop, range(20_000)) for _ in range(10)])
 
 
 def separate_calls(pool: Any) -> float:
-    return 2_000 / seconds(lambda: [r.get() for r in [pool.apply_async(noop, (i,)) for i in range(2_000)]])
+    def once() -> list[Any]:
+        return [result.get() for result in [pool.apply_async(noop, (i,)) for i in range(2_000)]]
+
+    return 5 * 2_000 / seconds(lambda: [once() for _ in range(5)])
 
 
 def one_call(pool: Any) -> float:
@@ -128,11 +132,14 @@ def sleep_items(pool: Any) -> float:
     return seconds(lambda: pool.map(time.sleep, [0.01] * 200))
 
 
-DATA = [os.urandom(1_000_000) for _ in range(20)]
+@cache
+def data() -> list[bytes]:
+    return [os.urandom(1_000_000) for _ in range(20)]
 
 
 def megabytes(pool: Any) -> float:
-    return 2 * len(DATA) / seconds(lambda: pool.map(noop, DATA, 1))
+    items = data()
+    return 2 * len(items) / seconds(lambda: pool.map(noop, items, 1))
 
 
 def start_to_join(ctx: Any) -> float:

@@ -158,7 +158,7 @@ class Supervisor:
         return bool(self._run.eval(BEAT, [], self._lease, BUSY, self._busy_name()))
 
     def _obey(self, link: Link, commands: str) -> None:
-        reply = link.read(self._settings.lease)
+        reply = link.read()
         link.send([("BLPOP", commands, 0)])
         if not isinstance(reply, list):
             return

@@ -97,7 +97,7 @@ class Connection(_ConnectionBase):  # type: ignore[misc]
         return self._run.command(HANG_UP, [self._inbox, self._run.key("ends", self._run.me)], self._token)
 
     def _send_bytes(self, buf: Any) -> None:
-        if not self._run.eval(SEND, [self._outbox], self._run.seal(self._outbox, bytes(buf))):
+        if not self._run.eval(SEND, [self._outbox], self._run.seal(self._outbox, buf)):
             raise BrokenPipeError(errno.EPIPE, "Broken pipe: nobody holds the other end any more")
 
     def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:

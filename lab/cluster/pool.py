@@ -18,14 +18,17 @@ On Redis, for a pool ``pool:ID``: list ``:calls``, list ``:results``, list ``:ta
 
 from __future__ import annotations
 
+import io
 import itertools
 import multiprocessing
+import queue
 import struct
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from multiprocessing import context, pool, reduction, util
 from typing import Any
@@ -34,27 +37,33 @@ from lab.cluster import run as runs
 from lab.cluster.process import Process
 from lab.cluster.run import Run
 from lab.cluster.store import Script
-from lab.cluster.wire import MAC_SIZE
+from lab.cluster.wire import LARGE, MAC_SIZE
 from lab.errors import LabError, WorkerLost, WrongKey
 
 BATCH_SECONDS = 0.002
 MAX_BATCH = 256
 MAX_DEATHS = 3
-SEND_AT_ONCE = 500
-NAMES = ("calls", "results", "seen", "parked", "deaths")
+SEND_AT_ONCE = 200
+ALONE_SECONDS = 0.0002
+SEND_BYTES = 4096
+NAMES = ("seen", "calls", "results", "parked", "deaths")
 SENTINEL = (1 << 64) - 1
 
 _NUMBER = struct.Struct(">Q")
 _RESULT = struct.Struct(">QI")
-_dumps, _loads = reduction.ForkingPickler.dumps, reduction.ForkingPickler.loads
+_loads = reduction.ForkingPickler.loads
 
-OPEN = Script("for i = 3, #KEYS do create(KEYS[i]) end")
+OPEN = Script("""
+redis.call('SETBIT', KEYS[3], 0, 0)  -- from now on it is there, with an expiry
+for i = 3, #KEYS do create(KEYS[i]) end
+""")
+
+REGISTER = Script("create(KEYS[3])")
 
 PUSH_ALL = Script("""
 local refused = fenced()
 if refused then return refused end
-for i = 3, #ARGV do redis.call('RPUSH', KEYS[3], ARGV[i]) end
-keep(KEYS[3])
+push(KEYS[3], unpack(ARGV, 3))
 return 1
 """)
 
@@ -83,14 +92,14 @@ if moved then
   local blob = redis.call('LINDEX', taken, 0)
   if blob and first_time(blob) then got[1] = 1 else redis.call('DEL', taken) got[1] = 0 end
 end
-if want > 0 then
-  local share = math.max(1, math.floor(redis.call('LLEN', calls) / workers))
-  for _, blob in ipairs(redis.call('LPOP', calls, math.min(want, share)) or {}) do
+local waiting = want > 0 and redis.call('LLEN', calls) or 0
+if waiting > 0 then
+  local share = math.max(1, math.floor(waiting / workers))
+  for _, blob in ipairs(redis.call('LPOP', calls, math.min(want, share))) do
     if first_time(blob) then redis.call('RPUSH', taken, blob) got[#got + 1] = blob end
   end
 end
-keep(taken)
-keep(seen)
+if moved then keep(taken) end
 return got
 """
 )
@@ -249,6 +258,34 @@ class PoolWorker(Process):
         return {name: value for name, value in self.__dict__.items() if name != "on_join"}
 
 
+class _Pickler:
+    """``ForkingPickler.dumps`` without a new pickler for every object, which costs more than a small object itself."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._buffer = io.BytesIO()
+        self._pickler = reduction.ForkingPickler(self._buffer)
+
+    def dumps(self, obj: Any) -> bytes | memoryview:
+        """The pickled object; raises what pickling it raises."""
+        try:
+            self._pickler.dump(obj)
+        except BaseException:
+            self._begin()
+            raise
+        if self._buffer.tell() < LARGE:
+            data = self._buffer.getvalue()
+            self._buffer.seek(0)
+            self._buffer.truncate()
+            self._pickler.clear_memo()
+            return data
+        view = self._buffer.getbuffer()
+        self._begin()
+        return view
+
+
 class Calls:
     """The queue of tasks, on the side of the pool; pickled, it becomes ``TakenCalls``."""
 
@@ -256,10 +293,11 @@ class Calls:
         self.run, self.name, self.workers = run, name, workers
         self.pending: dict[int, tuple[int, int]] = {}
         self._numbers = itertools.count()
-        self._buffer: deque[bytes] = deque()
-        self._filled = threading.Condition()
+        self._buffer: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._feeder: threading.Thread | None = None
-        self._closed = False
+        self._sent = 0
+        self._last_put = 0.0
+        self._pickler = _Pickler()
         self._broken: LabError | None = None
         run.post(OPEN, list(map(self.key, NAMES)))
 
@@ -271,35 +309,37 @@ class Calls:
         """Append a task, or None to end a worker. Returns at once; the feeder sends."""
         if self._broken is not None:
             raise self._broken
-        pickled = _dumps(task)
+        pickled = self._pickler.dumps(task)
         n = next(self._numbers)
         if task is not None:
             self.pending[n] = task[:2]
-        blob = self.run.seal(self.key("calls"), _NUMBER.pack(n) + pickled)
-        with self._filled:
-            self._buffer.append(blob)
-            self._filled.notify()
+        blob = self.run.seal(self.key("calls"), _NUMBER.pack(n), pickled)
+        before, self._last_put = self._last_put, time.perf_counter()
+        if self._sent == n and (self._last_put - before > ALONE_SECONDS or len(pickled) > SEND_BYTES):
+            # A call that comes alone, or is large, is sent here and now; small ones in a burst are gathered by the feeder.
+            # Excluded, by the count: overtaking a call that the feeder has yet to send.
+            self._sent += 1
+            self.run.post(PUSH_ALL, [self.key("calls")], blob)
+            return
         if self._feeder is None:
             self._feeder = threading.Thread(target=self._feed, name="crosshost-pool-feeder", daemon=True)
             self._feeder.start()
+        self._buffer.put(blob)
 
     def _feed(self) -> None:
         """Send what has gathered while the last batch was sent."""
-        while True:
-            with self._filled:
-                self._filled.wait_for(lambda: self._buffer or self._closed)
-                if not self._buffer:
-                    return
-                blobs: list[bytes] = []
-                size = 0
-                while self._buffer and len(blobs) < SEND_AT_ONCE and size < 1 << 20:
-                    blobs.append(self._buffer.popleft())
-                    size += len(blobs[-1])
+        while (blob := self._buffer.get()) is not None:
+            blobs = [blob]
+            while len(blobs) < SEND_AT_ONCE and not self._buffer.empty() and (blob := self._buffer.get()) is not None:
+                blobs.append(blob)
             try:
                 self.run.post(PUSH_ALL, [self.key("calls")], *blobs)
             except LabError as exc:
                 self._broken = exc
                 return  # whoever reads the answers finds Redis gone too, and fails the pending calls
+            self._sent += len(blobs)
+            if blob is None:
+                return
 
     def recover(self, worker: str) -> tuple[int, int] | None:
         """Put back what a dead worker had taken; the call that was given up, if any."""
@@ -311,15 +351,14 @@ class Calls:
 
     def drop(self) -> None:
         """Forget every task that no worker has taken."""
-        with self._filled:
-            self._buffer.clear()
+        with suppress(queue.Empty):
+            while True:
+                self._buffer.get_nowait()
         self.quietly(DROP, [self.key("calls")])
 
     def discard(self, workers: list[str]) -> None:
         """Delete the pool's keys."""
-        with self._filled:
-            self._closed = True
-            self._filled.notify()
+        self._buffer.put(None)
         self.quietly(DISCARD, [*map(self.key, NAMES), *(self.key("taken", worker) for worker in workers)])
 
     def quietly(self, script: Script, keys: list[str], *args: Any) -> None:
@@ -410,14 +449,15 @@ class TakenCalls:
         self._run, self._workers = run, workers
         keys = [f"{name}:{part}" for part in ("calls", f"taken:{run.me}", "results", "seen", "parked")]
         self._calls, self._taken, self._results, self._seen, self._parked = self._keys = keys
-        run.post(OPEN, [self._taken])
+        run.post(REGISTER, [self._taken])
         self._batch: deque[bytes] = deque()
-        self._unsent: list[bytes] = []
-        self._finished = 0
+        self._unsent: list[Any] = []
+        self._unsent_bytes = self._finished = 0
         self._running = False
         self._seconds = 0.0  # moving average of what a task takes
         self._begun = self._exchanged = time.perf_counter()
         self._number = 0
+        self._pickler = _Pickler()
         self._changed = threading.Condition()
         self._guard: threading.Thread | None = None
         self._finalizer: util.Finalize | None = None
@@ -435,7 +475,7 @@ class TakenCalls:
                 continue
             task = self._open(blob)
             if task is None:
-                self._finish(b"")  # a sentinel is done with once it is read
+                self._finish()  # a sentinel is done with once it is read
             if task is not _REFUSED:
                 return task
 
@@ -445,7 +485,7 @@ class TakenCalls:
             payload = self._run.unseal(self._calls, blob)
         except WrongKey as exc:
             print(f"crosshost: {exc}", file=sys.stderr)
-            self._finish(b"")
+            self._finish()
             self._run.post(REFUSED, [self._calls, self._seen, self._parked], blob)
             return _REFUSED
         (self._number,) = _NUMBER.unpack_from(payload)
@@ -458,50 +498,53 @@ class TakenCalls:
 
     def answer(self, outcome: tuple[bool, Any]) -> None:
         """The outcome of the running task; raises what pickling it raises, and then the task still runs."""
-        pickled = _dumps(outcome)
+        pickled = self._pickler.dumps(outcome)
         elapsed = time.perf_counter() - self._begun
         self._seconds = elapsed if not self._seconds else 0.8 * self._seconds + 0.2 * elapsed
-        self._finish(_RESULT.pack(self._number, len(pickled)) + pickled)
+        self._finish(_RESULT.pack(self._number, len(pickled)), pickled)
 
-    def _finish(self, result: bytes) -> None:
+    def _finish(self, *result: Any) -> None:
         with self._changed:
             self._running = False
             self._finished += 1
-            if result:
-                self._unsent.append(result)
-            if self._batch and time.perf_counter() - self._exchanged > BATCH_SECONDS:
+            self._unsent += result
+            self._unsent_bytes += sum(map(len, result))
+            # With more to do, do not keep the pool waiting: for what took long, or takes it long to read.
+            if self._batch and (
+                self._unsent_bytes > SEND_BYTES or time.perf_counter() - self._exchanged > BATCH_SECONDS
+            ):
                 self._send()
 
     def _send(self) -> None:
         """Send the answers gathered so far, without waiting for the reply."""
-        self._run.post(EXCHANGE, self._keys, self._finished, 0, self._workers, self._sealed(), 0)
+        self._run.store.post(*self._exchange(0))
         self._sent()
-
-    def _sealed(self) -> bytes:
-        return self._run.seal(self._results, b"".join(self._unsent)) if self._unsent else b""
 
     def _sent(self) -> None:
         self._unsent.clear()
-        self._finished = 0
+        self._unsent_bytes = self._finished = 0
         self._exchanged = time.perf_counter()
 
     def _refill(self) -> None:
-        """Answer what was done and take the next: one round trip while there is work, a blocking move while there is none."""
+        """Answer what was done and take the next, in one round trip: it ends when there is something to do."""
         want = max(1, min(MAX_BATCH, int(BATCH_SECONDS / self._seconds))) if self._seconds else 1
         with self._changed:
-            blobs = self._run.eval(EXCHANGE, self._keys, self._finished, want, self._workers, self._sealed(), 0)
+            answer = self._exchange(0) if self._finished else None
             self._sent()
-        if not blobs:
-            move = ("BLMOVE", self._calls, self._taken, "LEFT", "RIGHT")
-            blob = self._run.store.wait(lambda left: (*move, left), None)
-            with self._changed:
-                fresh, *more = self._run.eval(EXCHANGE, self._keys, 0, want - 1, self._workers, b"", 1)
-                self._exchanged = time.perf_counter()
-            blobs = [blob, *more] if fresh else more
+        move = ("BLMOVE", self._calls, self._taken, "LEFT", "RIGHT")
+        take = self._run.command(EXCHANGE, self._keys, 0, want - 1, self._workers, b"", 1)
+        blob, (fresh, *more) = self._run.store.wait(
+            lambda left: (*move, left), None, before=[answer] if answer else [], after=[take]
+        )
         with self._changed:
-            self._batch.extend(blobs)
+            self._exchanged = time.perf_counter()
+            self._batch.extend([blob, *more] if fresh else more)
             if len(self._batch) > 1:
                 self._watch()
+
+    def _exchange(self, want: int) -> tuple[Any, ...]:
+        sealed = self._run.seal(self._results, *self._unsent) if self._unsent else b""
+        return self._run.command(EXCHANGE, self._keys, self._finished, want, self._workers, sealed, 0)
 
     def _watch(self) -> None:
         if self._guard is None:
@@ -526,8 +569,8 @@ class TakenCalls:
 
     def _give_back(self) -> None:
         self._batch.clear()
-        running = int(self._running)
-        self._run.post(GIVE_BACK, self._keys, self._finished, self._sealed(), running)
+        sealed = self._run.seal(self._results, *self._unsent) if self._unsent else b""
+        self._run.post(GIVE_BACK, self._keys, self._finished, sealed, int(self._running))
         self._sent()
 
     def _leave(self) -> None:

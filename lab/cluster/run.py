@@ -148,15 +148,15 @@ class Run:
         """Run a script without waiting for it (``Store.post``)."""
         self.store.post(*self.command(script, keys, *args))
 
-    def seal(self, purpose: str, payload: Any) -> bytes:
-        """Sign a payload under the fleet's key."""
-        return wire.seal(self.settings.authkey, purpose, payload)
+    def seal(self, purpose: str, *parts: Any) -> Any:
+        """Sign a payload under the fleet's key (``wire.seal``)."""
+        return wire.seal(self.settings.authkey, purpose, *parts)
 
     def unseal(self, purpose: str, blob: bytes) -> memoryview:
         """Verify a payload; WrongKey if it was not sealed for this purpose."""
         return wire.unseal(self.settings.authkey, purpose, blob)
 
-    def letter(self, mailbox: str, **event: Any) -> bytes:
+    def letter(self, mailbox: str, **event: Any) -> Any:
         """A sealed mail: JSON, so that reading one can execute nothing."""
         return self.seal(mailbox, json.dumps(event).encode())
 

@@ -16,9 +16,9 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from hashlib import sha1
+from types import TracebackType
 from typing import Any
 
 import hiredis
@@ -26,6 +26,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from lab.cluster.wire import LARGE
 from lab.errors import BrokerUnreachable, LeaseLost
 
 SLICE = 5.0
@@ -34,18 +35,18 @@ SLICE = 5.0
 GRACE = 5.0
 """Seconds, beyond those that a command blocks, after which a server that has not answered is taken for dead."""
 
-PRELUDE = """
-local processes, registry, me, ttl = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
-local base = string.sub(registry, 1, -5)
-local function alive(process) return redis.call('ZSCORE', processes, process) end
-local function fenced()       -- a process whose lease lapsed changes nothing any more
-  if not alive(me) then return redis.error_reply('LEASELOST ' .. me) end
-end
-local function keep(key) redis.call('PEXPIRE', key, ttl) end
-local function create(key) redis.call('SADD', registry, key) keep(registry) keep(key) end
-local function now() local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000) end
-local function push(key, ...) redis.call('RPUSH', key, ...) keep(key) end
-local function grant(sem)     -- hand a place to the longest waiting process that is still alive
+_HELPERS = {
+    "alive": "local function alive(process) return redis.call('ZSCORE', processes, process) end",
+    # a process whose lease lapsed changes nothing any more
+    "fenced": "local function fenced() if not alive(me) then return redis.error_reply('LEASELOST ' .. me) end end",
+    "keep": "local function keep(key) redis.call('PEXPIRE', key, ttl) end",
+    "create": "local function create(key) redis.call('SADD', registry, key) keep(registry) keep(key) end",
+    "now": "local function now() local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000) end",
+    # a list is gone when it is empty, and its expiry with it
+    "push": "local function push(key, ...) if redis.call('RPUSH', key, ...) == select('#', ...) then keep(key) end end",
+    # hand a place to the longest waiting process that is still alive
+    "grant": """
+local function grant(sem)
   while true do
     local waiter = redis.call('LPOP', sem .. ':waiters')
     if not waiter then return false end
@@ -55,27 +56,35 @@ local function grant(sem)     -- hand a place to the longest waiting process tha
       return true
     end
   end
-end
-local function hang_up(tail, token)  -- one holder fewer of a pipe's end; the peer of the last one reads end of file
+end""",
+    # one holder fewer of a pipe's end; the peer of the last one reads end of file
+    "hang_up": """
+local function hang_up(tail, token)
   if redis.call('SREM', tail .. ':holders', token) == 1 and redis.call('EXISTS', tail .. ':holders') == 0 then
     local head = string.sub(tail, 1, -2) .. (string.sub(tail, -1) == 'a' and 'b' or 'a')
     push(head, '')
     redis.call('DEL', tail)
   end
-end
-"""
+end""",
+}
 SCRIPTS: list[Script] = []
 
 
 class Script:
     """A Lua script that Redis runs between two other commands; KEYS and ARGV of the caller start at 3.
 
-    The first two of each belong to the prelude: the run's processes (a sorted set: id to lease expiry in milliseconds of
-    the server's clock), the run's key registry, the calling process's id, and the milliseconds that a key lives.
+    The first two of each are known to it by name: ``processes`` (sorted set of the run's processes, id to lease expiry
+    in milliseconds of the server's clock), ``registry`` (set of the run's keys), ``me`` (id of the calling process) and
+    ``ttl`` (milliseconds that a key lives). ``base`` is what the run's keys begin with. The helpers above can be called.
     """
 
     def __init__(self, text: str) -> None:
-        self.text = PRELUDE + text
+        head = "local processes, registry, me, ttl = KEYS[1], KEYS[2], ARGV[1], ARGV[2]\n"
+        body = text
+        for name, helper in reversed(_HELPERS.items()):  # only those that are used, which is quicker to run
+            if f"{name}(" in body:
+                body = f"{helper}\n{body}"
+        self.text = head + ("local base = string.sub(registry, 1, -5)\n" if "base" in body else "") + body
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         SCRIPTS.append(self)
 
@@ -83,25 +92,24 @@ class Script:
 class Link:
     """One connection; a reply belongs to whoever sent the command, so its user holds it alone."""
 
-    def __init__(self, pool: redis.ConnectionPool, with_scripts: bool) -> None:
-        self._connection: Any = pool.connection_class(**pool.connection_kwargs)
-        if with_scripts:
-            self._connection.register_connect_callback(self._load_scripts)
+    def __init__(self, pool: redis.ConnectionPool, timeout: float) -> None:
+        self._connection: Any = pool.connection_class(**{**pool.connection_kwargs, "socket_timeout": timeout})
+        self._connection.register_connect_callback(self._load_scripts)
 
     def _load_scripts(self, connection: Any) -> None:
         # on every connect, so that a restarted server knows them again
-        connection.send_packed_command([_pack([("SCRIPT", "LOAD", script.text) for script in SCRIPTS])])
+        connection.send_packed_command(_pack([("SCRIPT", "LOAD", script.text) for script in SCRIPTS]))
         for _ in SCRIPTS:
             connection.read_response()
 
     def send(self, commands: Sequence[tuple[Any, ...]]) -> None:
         """Send commands; as many replies will come."""
-        self._connection.send_packed_command([_pack(commands)], check_health=False)
+        self._connection.send_packed_command(_pack(commands), check_health=False)
 
-    def read(self, timeout: float) -> Any:
+    def read(self) -> Any:
         """The next reply; an error reply is returned, not raised, so that the ones after it keep their places."""
         try:
-            return self._connection.read_response(disable_decoding=True, timeout=timeout)
+            return self._connection.read_response(disable_decoding=True)
         except redis.ResponseError as exc:
             return exc
 
@@ -119,8 +127,30 @@ class Link:
         self._connection.disconnect()
 
 
-def _pack(commands: Sequence[tuple[Any, ...]]) -> bytes:
-    return b"".join([hiredis.pack_command(command) for command in commands])
+def _pack(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Commands as buffers to send one after another: one for all that is small, and each large part as it is."""
+    buffers: list[Any] = []
+    small: list[Any] = []
+    for command in commands:
+        if list not in map(type, command):
+            small.append(hiredis.pack_command(command))
+            continue
+        small.append(b"*%d\r\n" % len(command))
+        for argument in command:
+            parts = argument if type(argument) is list else [_bytes(argument)]
+            small.append(b"$%d\r\n" % sum(map(len, parts)))
+            for part in parts:
+                if len(part) < LARGE:
+                    small.append(part)
+                else:
+                    buffers += [b"".join(small), part]
+                    small = []
+            small.append(b"\r\n")
+    return [*buffers, b"".join(small)]
+
+
+def _bytes(argument: Any) -> Any:
+    return argument if isinstance(argument, (bytes, memoryview)) else str(argument).encode()
 
 
 class Store:
@@ -137,7 +167,6 @@ class Store:
         self._pool = redis.ConnectionPool.from_url(
             url,
             protocol=2,
-            socket_timeout=GRACE,
             socket_connect_timeout=2.0,
             socket_read_size=1 << 18,
             retry=Retry(NoBackoff(), 0),
@@ -145,17 +174,18 @@ class Store:
         )
         self.address = _address(url)
         self._lock = threading.Lock()
-        self._lane = Link(self._pool, with_scripts=True)
+        self._lane = Link(self._pool, GRACE)
         self._unread = 0
         self._late_error: Exception | None = None
         self._deferred: deque[tuple[Any, ...]] = deque()
         self._waiting = threading.local()
+        self._guard = _BrokenMeansUnreachable(self)
         _STORES.add(self)
 
     def after_fork(self) -> None:
         """Give a forked child lanes of its own; the sockets it inherited stay the parent's."""
         self._lock = threading.Lock()
-        self._lane = Link(self._pool, with_scripts=True)
+        self._lane = Link(self._pool, GRACE)
         self._unread, self._late_error = 0, None
         self._deferred = deque()
         self._waiting = threading.local()
@@ -166,11 +196,11 @@ class Store:
 
     def pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run commands in one round trip; their replies, the first error raised."""
-        with self._broken_means_unreachable(), self._lock:
+        with self._guard, self._lock:
             self._flush()
             self._lane.send(commands)
             self._settle()
-            replies = [self._lane.read(GRACE) for _ in commands]
+            replies = [self._lane.read() for _ in commands]
             self._raise_late()
         for reply in replies:
             if isinstance(reply, Exception):
@@ -182,7 +212,7 @@ class Store:
 
         An error it meets is raised by the next call that does wait.
         """
-        with self._broken_means_unreachable(), self._lock:
+        with self._guard, self._lock:
             self._flush()
             self._lane.send([command])
             self._unread += 1
@@ -206,17 +236,26 @@ class Store:
 
     def settle(self) -> None:
         """Wait until everything posted so far has taken effect, and raise what went wrong with it."""
-        with self._broken_means_unreachable(), self._lock:
+        with self._guard, self._lock:
             self._flush()
             self._settle()
             self._raise_late()
 
-    def wait(self, command: Callable[[float], tuple[Any, ...]], timeout: float | None) -> Any:
+    def wait(
+        self,
+        command: Callable[[float], tuple[Any, ...]],
+        timeout: float | None,
+        before: Sequence[tuple[Any, ...]] = (),
+        after: Sequence[tuple[Any, ...]] = (),
+    ) -> Any:
         """Run a blocking command until it replies something or time is up; None if time is up.
 
         Args:
             command: Makes the command for a number of seconds to block, which is at most ``SLICE``.
             timeout: Seconds, None for as long as it takes.
+            before: Commands for Redis to run first, in the same round trip; their replies are dropped.
+            after: Commands for Redis to run as soon as the blocking one has ended, in the same round trip. If there are
+                any, the reply is a list: the blocking one's and theirs.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         # Excluded: a waiter on its own lane overtaking what this process posted before it began to wait.
@@ -227,17 +266,19 @@ class Store:
             left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
             if left <= 0:
                 return None
-            with self._broken_means_unreachable():
-                link.send([command(max(left, 0.001))])
-                reply = link.read(left + GRACE)
-            if isinstance(reply, Exception):
-                raise translated(reply)
-            if reply is not None:
-                return reply
+            with self._guard:
+                link.send([*before, command(max(left, 0.001)), *after])
+                replies = [link.read() for _ in range(len(before) + 1 + len(after))]
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise translated(reply)
+            replies, before = replies[len(before) :], ()
+            if replies[0] is not None:
+                return replies if after else replies[0]
 
     def link(self) -> Link:
         """A fresh connection for a caller that watches its socket itself and closes it."""
-        return Link(self._pool, with_scripts=False)
+        return Link(self._pool, SLICE + GRACE)
 
     def _own_link(self) -> Link:
         link: Link | None = getattr(self._waiting, "link", None)
@@ -252,7 +293,7 @@ class Store:
 
     def _settle(self) -> None:
         while self._unread:
-            reply = self._lane.read(GRACE)
+            reply = self._lane.read()
             self._unread -= 1
             if isinstance(reply, Exception):
                 self._late_error = translated(reply)
@@ -262,23 +303,23 @@ class Store:
         if error is not None:
             raise error
 
-    @contextmanager
-    def _broken_means_unreachable(self) -> Iterator[None]:
-        try:
-            yield
-        except redis.AuthenticationError as exc:
-            self._unread = 0
-            reason = str(exc).rstrip(".")
-            raise BrokerUnreachable(
-                f"Redis at {self.address} refused the user or password: {reason}.", "Correct CROSSHOST_BROKER_URL."
-            ) from exc
-        except redis.RedisError as exc:
-            self._unread = 0
-            raise unreachable(self.address, exc) from exc
-        except BaseException:
-            if self._lane.closed:  # interrupted in the middle of a reply: redis-py gave the connection up
-                self._unread = 0
-            raise
+
+class _BrokenMeansUnreachable:
+    """Turns redis-py's errors into ours. A class, as it stands around every command: a generator would cost 2 us."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        if exc is None:
+            return
+        if self._store._lane.closed:  # broken, or interrupted in the middle of a reply: redis-py gave it up
+            self._store._unread = 0
+        if isinstance(exc, redis.RedisError):
+            raise unreachable(self._store.address, exc) from exc
 
 
 _STORES: weakref.WeakSet[Store] = weakref.WeakSet()
@@ -306,7 +347,12 @@ def translated(error: Exception) -> Exception:
 
 
 def unreachable(address: str, exc: Exception) -> BrokerUnreachable:
-    """The error for a Redis that does not answer."""
+    """The error for a Redis that does not answer, or not to us."""
+    if isinstance(exc, redis.AuthenticationError):
+        reason = str(exc).rstrip(".")
+        return BrokerUnreachable(
+            f"Redis at {address} refused the user or password: {reason}.", "Correct CROSSHOST_BROKER_URL."
+        )
     return BrokerUnreachable(
         f"Redis at {address} does not answer: {exc}",
         "Start it, correct CROSSHOST_BROKER_URL, or do without: unset CROSSHOST_BROKER_URL",
