@@ -32,6 +32,9 @@ def show(as_json: bool) -> None:
     with closing(lab.get_context("cluster")) as ctx:
         ctx.connect()
         link = Link.measure(ctx)
+        pings = ctx.ping()
+    for host in link.hosts:
+        host["ping"] = pings.get(host["name"])
     if as_json:
         output.write_json(vars(link))
         return
@@ -41,12 +44,13 @@ def show(as_json: bool) -> None:
 
 
 def hosts_table(hosts: list[dict[str, Any]]) -> Table:
-    """A row per host."""
+    """A row per host; PING is what its Celery worker took to answer."""
     from rich.table import Table
 
     table = Table.grid(padding=(0, 3))
-    table.add_row("HOST", "PID", "SLOTS", "BUSY", "UP", "VERSION", "KEY", style="bold")
+    table.add_row("HOST", "PID", "SLOTS", "BUSY", "PING", "UP", "VERSION", "KEY", style="bold")
     for host in hosts:
         numbers = (str(host[name]) for name in ("pid", "slots", "busy"))
-        table.add_row(host["name"], *numbers, output.duration(host["age"]), host["version"], host["key"])
+        ping = output.duration(host["ping"]) if host.get("ping") is not None else "silent"
+        table.add_row(host["name"], *numbers, ping, output.duration(host["age"]), host["version"], host["key"])
     return table
