@@ -17,6 +17,8 @@ from contextlib import ExitStack, contextmanager
 from multiprocessing import popen_fork
 from typing import Any
 
+import redis
+
 from lab.cluster.fleet import BUSY
 from lab.cluster.process import MAX_AGE, unpack_head
 from lab.cluster.run import BURY, MAIL, ROOT, Run
@@ -66,6 +68,8 @@ class Supervisor:
         self._lease = int(settings.lease * 1000)
         self._parent = ""
         self._popen: Any = None
+        self._commands = self._run.key("commands", process_id)
+        self._link: Link | None = None
         self._decoders: dict[int, tuple[str, codecs.IncrementalDecoder]] = {}
 
     def supervise(self) -> int | None:
@@ -108,9 +112,9 @@ class Supervisor:
                 os.set_blocking(ends[0], False)
                 self._decoders[ends[0]] = (name, codecs.getincrementaldecoder("utf-8")("replace"))
             self._mail(event="started", process=self._run.me, pid=self._popen.pid, host=self._settings.host)
-            link = self._store.link()
-            stack.callback(link.close)
-            self._loop(link)
+            stack.callback(self._popen.kill)  # if anything below fails: nobody runs unsupervised
+            stack.callback(lambda: self._link and self._link.close())
+            self._loop()
             for fd in (out[0], err[0]):
                 self._forward(fd, final=True)
         code = self._popen.wait()
@@ -126,11 +130,10 @@ class Supervisor:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
-    def _loop(self, link: Link) -> None:
-        commands = self._run.key("commands", self._run.me)
-        link.send([("BLPOP", commands, 0)])
-        watched = [self._popen.sentinel, link, *self._decoders]
+    def _loop(self) -> None:
+        watched: list[Any] = [self._popen.sentinel, *self._decoders]
         worker = os.getppid()
+        self._listen(watched)
         beat_at = last_contact = time.monotonic()
         while True:
             beat_at += self._settings.lease / 3
@@ -139,14 +142,16 @@ class Supervisor:
                 for source in ready:
                     if source in self._decoders and not self._forward(source):
                         watched.remove(source)
-                if link in ready:
-                    self._obey(link, commands)
+                if self._link in ready and not self._obey():
+                    watched.remove(self._link)
+                    self._link = None
                 if self._popen.sentinel in ready:
                     return
             beat_at = time.monotonic()
             try:
                 alive = self._beat()
                 last_contact = time.monotonic()
+                self._listen(watched)
             except (LabError, OSError):
                 alive = time.monotonic() - last_contact < self._run.ttl / 1000
             if not alive or os.getppid() != worker:
@@ -157,18 +162,29 @@ class Supervisor:
     def _beat(self) -> bool:
         return bool(self._run.eval(BEAT, [], self._lease, BUSY, self._busy_name()))
 
-    def _obey(self, link: Link, commands: str) -> None:
-        reply = link.read()
-        link.send([("BLPOP", commands, 0)])
-        if not isinstance(reply, list):
-            return
+    def _listen(self, watched: list[Any]) -> None:
+        """Watch for signals from the parent; again after the connection broke."""
+        if self._link is None:
+            self._link = self._store.link()
+            self._link.send([("BLPOP", self._commands, 0)])
+            watched.append(self._link)
+
+    def _obey(self) -> bool:
+        """Send the child the signal that its parent asked for. Returns False if the connection broke."""
+        assert self._link is not None
         try:
-            signum = int(bytes(self._run.unseal(commands, reply[1])))
+            _, blob = self._link.read()
+            self._link.send([("BLPOP", self._commands, 0)])
+            signum = int(bytes(self._run.unseal(self._commands, blob)))
+        except (redis.RedisError, OSError, TypeError):
+            self._link.close()
+            return False
         except (WrongKey, ValueError) as exc:
             log.error("process %s: command refused: %s", self._run.me, exc)
-            return
+            return True
         if self._popen.poll() is None:
             os.kill(self._popen.pid, signum)
+        return True
 
     def _forward(self, fd: int, final: bool = False) -> bool:
         """Send on what the child printed. Returns False at the end of the stream."""
@@ -187,7 +203,10 @@ class Supervisor:
 
     def _mail(self, to: str = "", **event: Any) -> None:
         mailbox = self._run.key("mail", to) if to else self._parent
-        self._run.post(MAIL, [mailbox], self._run.letter(mailbox, **event))
+        try:
+            self._run.post(MAIL, [mailbox], self._run.letter(mailbox, **event))
+        except LabError as exc:
+            log.error("process %s: %s is lost: %s", self._run.me, event["event"], exc)
 
     def _bury(self, exitcode: int) -> None:
         letter = self._run.letter(self._parent, event="exit", process=self._run.me, exitcode=exitcode)

@@ -556,13 +556,16 @@ class TakenCalls:
         """Keep nobody waiting: give back what a slow task holds up, and send what is done."""
         with self._changed:
             while True:
-                self._changed.wait_for(lambda: len(self._batch) > 0)
+                self._changed.wait_for(self._holding)
                 seen = self._exchanged
                 if self._changed.wait_for(partial(self._exchanged_since, seen), BATCH_SECONDS * 2):
                     continue
                 # Excluded, by holding the condition: the worker taking a task from the batch while it is given back.
-                if self._batch:
+                if self._holding():
                     self._give_back()
+
+    def _holding(self) -> bool:
+        return bool(self._batch or self._unsent)
 
     def _exchanged_since(self, then: float) -> bool:
         return self._exchanged != then
