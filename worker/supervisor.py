@@ -113,7 +113,7 @@ class Supervisor:
                 self._decoders[ends[0]] = (name, codecs.getincrementaldecoder("utf-8")("replace"))
             self._mail(event="started", process=self._run.me, pid=self._popen.pid, host=self._settings.host)
             stack.callback(self._popen.kill)  # if anything below fails: nobody runs unsupervised
-            stack.callback(lambda: self._link and self._link.close())
+            stack.callback(self._unlisten)
             self._loop()
             for fd in (out[0], err[0]):
                 self._forward(fd, final=True)
@@ -168,6 +168,10 @@ class Supervisor:
             self._link = self._store.link()
             self._link.send([("BLPOP", self._commands, 0)])
             watched.append(self._link)
+
+    def _unlisten(self) -> None:
+        if self._link is not None:
+            self._link.close()
 
     def _obey(self) -> bool:
         """Send the child the signal that its parent asked for. Returns False if the connection broke."""
