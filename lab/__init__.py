@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
+__version__ = "0.1.0"
 PLACES = ("threads", "processes", "cluster")
 
 

@@ -24,6 +24,7 @@ class ExitCode(IntEnum):
     NOT_ENOUGH_SLOTS = 7
     LOST = 8
     FLEET_FAILED = 9
+    WRONG_VERSION = 10
 
 
 class LabError(Exception):
@@ -61,6 +62,12 @@ class WrongKey(LabError, AuthenticationError):
     """Two sides of the fleet hold different authkeys, or a payload carries no valid signature."""
 
     exit_code = ExitCode.WRONG_KEY
+
+
+class WrongVersion(LabError, RuntimeError):
+    """A host of the fleet runs another version of Crosshost than this program."""
+
+    exit_code = ExitCode.WRONG_VERSION
 
 
 class NoWorkers(LabError, RuntimeError):

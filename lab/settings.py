@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from lab.errors import BadSettings
 
@@ -29,7 +29,7 @@ class Settings:
         slots: Number of processes that one host runs at once.
     """
 
-    broker_url: str = ""
+    broker_url: str = field(default="", repr=False)
     authkey: bytes = field(default=b"", repr=False)
     host: str = ""
     lease: float = 6.0
@@ -51,7 +51,7 @@ class Settings:
         url = env.get("CROSSHOST_BROKER_URL", "")
         _check_url(url)
         return cls(
-            broker_url=url,
+            broker_url=_with_password(url, env),
             authkey=_authkey(env),
             host=env.get("CROSSHOST_HOST", ""),
             lease=_seconds(env, "CROSSHOST_LEASE", cls.lease),
@@ -100,18 +100,36 @@ def _check_url(url: str) -> None:
         raise _bad(name, url, "a URL that ends with the number of a database, such as /0")
 
 
+def _with_password(url: str, env: Mapping[str, str]) -> str:
+    """The URL with the password from CROSSHOST_PASSWORD_FILE, so that it need not stand in the environment."""
+    name = "CROSSHOST_PASSWORD_FILE"
+    path = env.get(name, "")
+    if not path or not url:
+        return url
+    parts = urlsplit(url)
+    if parts.password:
+        raise BadSettings(f"CROSSHOST_BROKER_URL has a password, and {name} is set too.", "Unset one of them.")
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{quote(_read(name, path).decode())}@{host}"))
+
+
+def _read(name: str, path: str) -> bytes:
+    try:
+        text = Path(path).read_bytes().strip()
+    except OSError as exc:
+        raise _bad(name, path, f"a readable file ({exc.strerror})") from exc
+    if not text:
+        raise _bad(name, path, "a file with something in it")
+    return text
+
+
 def _authkey(env: Mapping[str, str]) -> bytes:
     name, key = "CROSSHOST_AUTHKEY", env.get("CROSSHOST_AUTHKEY", "").encode()
     if path := env.get("CROSSHOST_AUTHKEY_FILE", ""):
         if key:
             raise BadSettings("CROSSHOST_AUTHKEY and CROSSHOST_AUTHKEY_FILE are both set.", "Unset one of them.")
         name = "CROSSHOST_AUTHKEY_FILE"
-        try:
-            key = Path(path).read_bytes().strip()
-        except OSError as exc:
-            raise _bad(name, path, f"a readable file ({exc.strerror})") from exc
-        if not key:
-            raise _bad(name, path, "a file with a key in it")
+        key = _read(name, path)
     if key and len(key) < MIN_KEY:
         raise BadSettings(f"The key in {name} has {len(key)} bytes; it needs at least {MIN_KEY}.", "Make a longer one.")
     return key

@@ -38,7 +38,11 @@ class Capture:
             os.dup2(file.fileno(), fd)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            # The command is about to leave. A pool that still runs replaces the workers that Ctrl-C ended, and what
+            # those print while they are killed in turn is not for the terminal.
+            return
         for fd, stream in self.real.items():
             _stream(fd).flush()
             os.dup2(stream.fileno(), fd)
@@ -88,7 +92,7 @@ class Relay:
         self._thread.join()
         if kind is None or not issubclass(kind, KeyboardInterrupt):
             self.show()
-        self._capture.__exit__()
+        self._capture.__exit__(kind)
 
     def show(self, end: int | None = None) -> None:
         """Show what has come in, up to position ``end``."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from lab import PLACES
+from lab import PLACES, __version__
 from lab.errors import ExitCode
 from producer import errors, names
 
@@ -29,9 +29,7 @@ class LabGroup(click.Group):
 def show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
     """Print the version and end, when asked to."""
     if wanted:
-        from producer.machine import version
-
-        click.echo(f"producer {version()}")
+        click.echo(f"producer {__version__}")
         ctx.exit()
 
 

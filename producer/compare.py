@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import lab
 from producer import output, report
 from producer.capture import STDERR, STDOUT, Capture
-from producer.machine import Machine, load, version
+from producer.machine import Machine, load
 from producer.progress import Progress
 from producer.runs import Link, Run, opened, run_captured
 
@@ -36,7 +37,7 @@ class Comparison:
     runs: list[Run] = field(default_factory=list)
     link: Link | None = None
     machine: Machine = field(default_factory=Machine.here)
-    version: str = field(default_factory=version)
+    version: str = lab.__version__
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     seconds: float = 0.0
     load_after: float = 0.0

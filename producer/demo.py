@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import lab
 from producer import output, report
 from producer.capture import STDERR, STDOUT, Capture, Relay
-from producer.machine import Machine, version
+from producer.machine import Machine
 from producer.progress import Progress
 from producer.runs import Run, opened, run, run_captured
 
@@ -31,7 +32,7 @@ def _as_json(concepts: list[str], places: list[str]) -> list[Run]:
     with Capture(STDOUT, STDERR) as capture, opened(places, Progress(None)) as contexts:
         runs = [run_captured(concept, ctx, capture) for concept in concepts for ctx in contexts.values()]
         document = {
-            "version": version(),
+            "version": lab.__version__,
             "machine": vars(Machine.here()),
             "ok": all(each.ok for each in runs),
             "runs": [each.to_json() for each in runs],

@@ -6,17 +6,8 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
-from importlib import metadata
 
 from lab.concepts._shared import cores
-
-
-def version() -> str:
-    """The version of the installed package."""
-    try:
-        return metadata.version("crosshost")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 @dataclass(frozen=True)

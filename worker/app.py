@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from celery import Celery, bootsteps
 
+import lab
 from lab.cluster import wire
 from lab.cluster.engine import PROCESS_TASK, make_app
 from lab.cluster.fleet import HOSTS, host_key
@@ -41,7 +41,7 @@ def worker_app(settings: Settings) -> Celery:
             self.announcement = {
                 "pid": parent.pid,
                 "slots": parent.pool.num_processes,
-                "version": _version(),
+                "version": lab.__version__,
                 "key": wire.fingerprint(settings.authkey),
                 "started": int(seconds) * 1000,
             }
@@ -71,10 +71,3 @@ def worker_app(settings: Settings) -> Celery:
 
     app.steps["consumer"].add(Announce)
     return app
-
-
-def _version() -> str:
-    try:
-        return version("crosshost")
-    except PackageNotFoundError:
-        return "source"

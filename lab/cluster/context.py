@@ -15,13 +15,14 @@ from multiprocessing import context, util
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import lab
 from lab.cluster import connection, pool, process, queues, sharedctypes, synchronize, wire
 from lab.cluster import run as runs
 from lab.cluster.embedded import EmbeddedFleet
 from lab.cluster.fleet import HostInfo, list_hosts
 from lab.cluster.run import Run
 from lab.cluster.store import Store
-from lab.errors import NoWorkers, WrongKey
+from lab.errors import NoWorkers, WrongKey, WrongVersion
 from lab.settings import Settings
 
 if TYPE_CHECKING:
@@ -234,6 +235,11 @@ def _check_hosts(store: Store, settings: Settings) -> None:
         raise WrongKey(
             f"This program's authkey ({mine}) is not the one of host {others[0].name} ({others[0].key}).",
             "Give both sides the same CROSSHOST_AUTHKEY or CROSSHOST_AUTHKEY_FILE.",
+        )
+    if others := [host for host in hosts if host.version != lab.__version__]:
+        raise WrongVersion(
+            f"This program is Crosshost {lab.__version__}, host {others[0].name} is {others[0].version}.",
+            "Bring both to the same version; in containers: docker compose build, then docker compose up",
         )
 
 

@@ -127,13 +127,15 @@ class Popen:
             raise
 
     def _send_message(self) -> None:
+        from kombu.exceptions import OperationalError
+
         from lab.cluster.context import default_context
 
         try:
             default_context().app.send_task(
                 PROCESS_TASK, [self._run.id, self.process_id], queue=PROCESS_QUEUE, ignore_result=True
             )
-        except OSError as exc:  # kombu's OperationalError and redis-py's errors are among them
+        except (OperationalError, OSError) as exc:
             raise BrokerUnreachable(f"The message that starts a process could not be sent: {exc}") from exc
 
     def _wait_for_start(self, key: str) -> None:

@@ -1,0 +1,27 @@
+# One image, several commands: worker, producer, and the health check of a worker.
+#
+# The first stage has the installer and its caches; only what it installed goes into the second.
+
+FROM python:3.14-slim AS dependencies
+RUN python -m venv /opt/installer && /opt/installer/bin/pip install --no-cache-dir --quiet "uv>=0.9"
+WORKDIR /build
+# only these two decide what is installed, so a change of code reinstalls nothing
+COPY pyproject.toml uv.lock ./
+RUN /opt/installer/bin/uv export --frozen --no-dev --no-emit-project --quiet --output-file requirements.txt \
+ && python -m venv --without-pip /opt/crosshost \
+ && /opt/installer/bin/uv pip install --quiet --no-cache --require-hashes --python /opt/crosshost/bin/python \
+    --requirement requirements.txt
+
+FROM python:3.14-slim
+LABEL org.opencontainers.image.title="crosshost" \
+      org.opencontainers.image.description="One concurrency lab, three places to run it" \
+      org.opencontainers.image.licenses="MIT"
+ENV PATH="/opt/crosshost/bin:$PATH" PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+RUN echo "crosshost:x:10001:10001::/tmp:/usr/sbin/nologin" >> /etc/passwd && echo "crosshost:x:10001:" >> /etc/group
+COPY --from=dependencies /opt/crosshost /opt/crosshost
+WORKDIR /app
+COPY lab lab
+COPY worker worker
+COPY producer producer
+USER 10001:10001
+CMD ["python", "-m", "worker"]
