@@ -94,6 +94,8 @@ def _usable_here(prepare: dict[str, Any]) -> dict[str, Any]:
     data["sys_path"] = theirs + [path for path in sys.path if path not in theirs]
     if not os.path.isdir(data.get("dir", "")):
         data.pop("dir", None)
+    if not os.path.isfile(data.get("init_main_from_path", "")):
+        data.pop("init_main_from_path", None)  # then only what lies in modules can be run here
     return data
 
 

@@ -93,7 +93,15 @@ class Supervisor:
             log.error("process %s of run %s refused: %s", self._run.me, self._run.id, exc)
             self._bury(1)
             return None
-        exitcode = self._host(payload)
+        try:
+            exitcode = self._host(payload)
+        except (
+            BaseException
+        ):  # the worker is told to stop, by an exit raised here: its parent need not wait for the lease
+            if self._popen is not None:
+                self._popen.kill()
+                self._bury(self._popen.wait())
+            raise
         self._bury(exitcode)
         return exitcode
 

@@ -1,0 +1,295 @@
+"""The fleet in containers, on a real engine, from a copy of the tree with a fleet of its own.
+
+Skipped only where no Docker engine answers, and never in CI.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = (
+    "compose.yaml",
+    "Dockerfile",
+    ".dockerignore",
+    "pyproject.toml",
+    "uv.lock",
+    "deploy",
+    "lab",
+    "worker",
+    "producer",
+)
+SECRETS = ("authkey", "worker_password", "producer_password", "monitor_password")
+
+
+def engine_answers() -> bool:
+    try:
+        return all(
+            subprocess.run(["docker", *words], capture_output=True, timeout=20).returncode == 0
+            for words in (["info"], ["compose", "version"])
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+pytestmark = [
+    pytest.mark.skipif(not os.environ.get("CI") and not engine_answers(), reason="no Docker engine answers"),
+    pytest.mark.timeout(400),
+]
+
+
+@dataclass
+class Fleet:
+    """One Compose project in a directory of its own."""
+
+    directory: Path
+    env: dict[str, str]
+
+    def compose(self, *words: str, timeout: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            ["docker", "compose", *words],
+            cwd=self.directory,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done
+
+    def producer(self, *words: str, check: bool = True, env: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        settings = [part for setting in env for part in ("-e", setting)]
+        return self.compose("run", "--rm", "-T", *settings, "producer", *words, check=check)
+
+    def python(self, program: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["docker", "compose", "run", "--rm", "-T", "--entrypoint", "python", "producer", "-c", program],
+            cwd=self.directory, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def redis(self, role: str, *command: str) -> str:
+        password = f'REDISCLI_AUTH="$(cat /dev/stdin)" redis-cli --no-auth-warning --user {role} '
+        done = subprocess.run(
+            ["docker", "compose", "exec", "-T", "redis", "sh", "-c", password + '"$@"', "-", *command],
+            cwd=self.directory, env=self.env, input=self.secret(f"{role}_password"), capture_output=True, text=True,
+            timeout=30,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    def secret(self, name: str) -> str:
+        return (self.directory / "secrets" / name).read_text()
+
+    def inspect(self, service: str) -> list[dict[str, Any]]:
+        ids = self.compose("ps", "-aq", service).stdout.split()
+        found = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, check=True, timeout=30)
+        return list(json.loads(found.stdout))
+
+    def up(self, *words: str) -> None:
+        self.compose("up", "-d", "--wait", "--no-build", *words, "redis", "worker", timeout=180)
+
+
+def copy_of_the_tree(directory: Path) -> None:
+    for name in SHIPPED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, directory / name)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    directory = tmp_path_factory.mktemp("compose")
+    copy_of_the_tree(directory)
+    name = f"crosshost-test-{os.getpid()}"
+    env = {key: value for key, value in os.environ.items() if not key.startswith("CROSSHOST_")}
+    env |= {"COMPOSE_PROJECT_NAME": name, "CROSSHOST_IMAGE": name, "CROSSHOST_PORT": str(free_port())}
+    fleet = Fleet(directory, env)
+    missing = fleet.compose("up", "-d", check=False)
+    assert missing.returncode != 0
+    assert "sh deploy/setup" in missing.stderr
+    subprocess.run(["sh", "deploy/setup"], cwd=directory, env=env, check=True, capture_output=True, timeout=60)
+    try:
+        fleet.compose("build", timeout=300)
+        yield fleet
+    finally:
+        fleet.compose("--profile", "*", "down", "-v", "--remove-orphans", "--rmi", "local", check=False)
+
+
+def test_up_runs_the_comparison_to_its_end_and_leaves_the_fleet_up(fleet: Fleet) -> None:
+    begun = time.monotonic()
+    fleet.compose("up", "-d", "--no-build", timeout=180)
+    (producer,) = fleet.compose("ps", "-aq", "producer").stdout.split()
+    done = subprocess.run(["docker", "wait", producer], capture_output=True, text=True, timeout=180)
+    log = fleet.compose("logs", "--no-log-prefix", "producer").stdout
+    assert done.stdout.strip() == "0", log[-3000:]
+    assert "claims of 18 runs held" in log
+    print(f"from built images to the finished comparison: {time.monotonic() - begun:.0f} s")
+    assert [c["State"]["Health"]["Status"] for c in fleet.inspect("worker")] == ["healthy"] * 3
+
+
+def test_results_name_three_containers_and_the_counter_needs_its_lock(fleet: Fleet) -> None:
+    fleet.up()
+    (counter,) = json.loads(fleet.producer("demo", "counter", "--on", "cluster", "--json").stdout)["runs"]
+    containers = {container["Config"]["Hostname"] for container in fleet.inspect("worker")}
+    assert {who["host"] for who in counter["who"]} == containers
+    assert len(containers) == 3
+    facts = counter["facts"]
+    assert facts["locked: trials by updates lost"] == {"0": 5}
+    assert "0" not in facts["window_open: trials by updates lost"]
+
+
+def test_scaling_up_and_down_under_load_loses_nothing(fleet: Fleet) -> None:
+    fleet.up()
+    program = fleet.python(
+        "import lab, time, operator\n"
+        "ctx = lab.get_context('cluster')\n"
+        "pool = ctx.Pool(6)\n"
+        "print('started', flush=True)\n"
+        "results = [pool.apply_async(time.sleep, (0.1,)) for _ in range(600)]\n"
+        "print(len([r.get(120) for r in results]), 'done', flush=True)\n"
+        "names = {w.host for w in pool._pool}\n"
+        "pool.close(); pool.join(); ctx.close()\n"
+    )
+    assert program.stdout
+    assert program.stdout.readline() == "started\n"
+    fleet.up("--scale", "worker=5")
+    assert len(fleet.inspect("worker")) == 5
+    fleet.up("--scale", "worker=2")
+    out, err = program.communicate(timeout=180)
+    assert "600 done" in out, out + err
+    assert program.returncode == 0, err
+
+
+def test_stopping_a_worker_ends_its_process_at_once(fleet: Fleet) -> None:
+    fleet.up("--scale", "worker=1")
+    program = fleet.python(
+        "import lab, time\n"
+        "ctx = lab.get_context('cluster')\n"
+        "p = ctx.Process(target=time.sleep, args=(100,)); p.start(); print('started', flush=True)\n"
+        "p.join(); print(p.exitcode, flush=True); ctx.close()\n"
+    )
+    assert program.stdout
+    assert program.stdout.readline() == "started\n"
+    begun = time.monotonic()
+    fleet.compose("stop", "worker")
+    out, err = program.communicate(timeout=30)
+    assert out.strip() in ("-9", "-15"), err
+    assert time.monotonic() - begun < 15  # not the grace period of 20 s
+    fleet.compose("rm", "-f", "worker")
+
+
+def test_no_secret_is_in_the_configuration_the_image_or_the_logs(fleet: Fleet) -> None:
+    fleet.up()
+    fleet.producer("workers")
+    seen = json.dumps([fleet.inspect(service) for service in ("redis", "worker", "producer")])
+    image = fleet.env["CROSSHOST_IMAGE"]
+    for words in (["history", "--no-trunc", image], ["inspect", image]):
+        seen += subprocess.run(["docker", *words], capture_output=True, text=True, check=True, timeout=30).stdout
+    logs = fleet.compose("logs")
+    seen += logs.stdout + logs.stderr
+    for name in SECRETS:
+        assert fleet.secret(name) not in seen, name
+
+
+def test_containers_are_hardened_and_redis_is_on_the_loopback_only(fleet: Fleet) -> None:
+    fleet.up()
+    for container in fleet.inspect("worker") + fleet.inspect("redis"):
+        host = container["HostConfig"]
+        assert host["ReadonlyRootfs"]
+        assert host["CapDrop"] == ["ALL"]
+        assert "no-new-privileges:true" in host["SecurityOpt"]
+        assert host["PidsLimit"] > 0
+        assert host["Memory"] > 0
+    assert {c["Config"]["User"] for c in fleet.inspect("worker")} == {"10001:10001"}
+    (ports,) = [c["NetworkSettings"]["Ports"] for c in fleet.inspect("redis")]
+    assert {binding["HostIp"] for bindings in ports.values() for binding in bindings or []} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("role", "command"),
+    [
+        ("producer", "FLUSHALL"),
+        ("producer", "KEYS *"),
+        ("producer", "CONFIG GET *"),
+        ("producer", "GET elsewhere"),
+        ("producer", "RPOP crosshost:celery:processes"),
+        ("producer", "DEL crosshost:hosts"),
+        ("worker", "FLUSHALL"),
+        ("worker", "CONFIG GET *"),
+        ("worker", "ACL LIST"),
+        ("worker", "SET elsewhere 1"),
+        ("monitor", "LPUSH crosshost:celery:processes x"),
+        ("monitor", "DEL crosshost:hosts"),
+        ("monitor", "LLEN elsewhere"),
+    ],
+)
+def test_a_role_is_refused_what_it_does_not_need(fleet: Fleet, role: str, command: str) -> None:
+    fleet.up()
+    assert "NOPERM" in fleet.redis(role, *command.split())
+
+
+def test_the_default_user_is_off_and_the_monitor_can_look(fleet: Fleet) -> None:
+    fleet.up()
+    assert "NOAUTH" in fleet.compose("exec", "-T", "redis", "redis-cli", "PING", check=False).stdout
+    assert fleet.redis("monitor", "LLEN", "crosshost:celery:processes").strip() == "0"
+
+
+def test_a_producer_with_a_wrong_key_is_refused(fleet: Fleet) -> None:
+    fleet.up()
+    wrong = ("CROSSHOST_AUTHKEY_FILE=", f"CROSSHOST_AUTHKEY={'x' * 32}")
+    done = fleet.producer("demo", "pipe", "--on", "cluster", env=wrong, check=False)
+    assert done.returncode == 5, done.stderr
+    assert "authkey" in done.stderr
+
+
+def test_a_worker_of_another_version_is_told_apart(fleet: Fleet) -> None:
+    fleet.up()
+    other = (
+        "import lab; lab.__version__ = '0.0.0'\n"
+        "try: lab.get_context('cluster').connect()\n"
+        "except Exception as exc: print(type(exc).__name__, exc)\n"
+    )
+    out, err = fleet.python(other).communicate(timeout=60)
+    assert "WrongVersion" in out, out + err
+    assert "docker compose build" in out
+
+
+def test_a_port_that_is_taken_is_named(fleet: Fleet) -> None:
+    fleet.compose("down", "-v")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            ["docker", "compose", "up", "-d", "redis"], cwd=fleet.directory, env=fleet.env | {"CROSSHOST_PORT": port},
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    assert done.returncode != 0
+    assert port in done.stderr
+
+
+def test_down_leaves_nothing(fleet: Fleet) -> None:
+    fleet.compose("down", "-v", "--remove-orphans")
+    name = fleet.env["COMPOSE_PROJECT_NAME"]
+    for kind in ("container", "network", "volume"):
+        words = ["docker", kind, "ls", "-q", "--filter", f"label=com.docker.compose.project={name}"]
+        words += ["-a"] if kind == "container" else []
+        assert subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout == ""
