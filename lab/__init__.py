@@ -20,12 +20,13 @@ __version__ = "0.1.0"
 PLACES = ("threads", "processes", "cluster")
 
 
-def get_context(place: str, start_method: str = "spawn") -> Any:
+def get_context(place: str, start_method: str | None = None) -> Any:
     """The multiprocessing context of a place; it has an attribute ``place`` with this name.
 
     Args:
         place: One of ``PLACES``.
-        start_method: How ``processes`` starts a child; ``spawn`` is the strictest and the most like a cluster.
+        start_method: How ``processes`` starts a child; CROSSHOST_START_METHOD if None, and ``spawn`` if that is not set,
+            which is the strictest and the most like a cluster.
 
     Raises:
         ValueError: There is no such place or start method.
@@ -36,8 +37,9 @@ def get_context(place: str, start_method: str = "spawn") -> Any:
         return ThreadContext()
     if place == "processes":
         from lab.local import process_context
+        from lab.settings import Settings
 
-        return process_context(start_method)
+        return process_context(start_method or Settings.from_env().start_method)
     if place == "cluster":
         from lab.cluster.context import default_context
 

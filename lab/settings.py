@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ class Settings:
         start_timeout: Seconds that ``Process.start()`` waits for a free slot.
         hosts: Number of hosts of an embedded fleet.
         slots: Number of processes that one host runs at once.
+        start_method: How ``processes`` starts a child: spawn, forkserver or fork.
     """
 
     broker_url: str = field(default="", repr=False)
@@ -36,6 +38,7 @@ class Settings:
     start_timeout: float = 10.0
     hosts: int = 3
     slots: int = 4
+    start_method: str = "spawn"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -58,6 +61,7 @@ class Settings:
             start_timeout=_seconds(env, "CROSSHOST_START_TIMEOUT", cls.start_timeout),
             hosts=_count(env, "CROSSHOST_HOSTS", cls.hosts),
             slots=_count(env, "CROSSHOST_SLOTS", cls.slots),
+            start_method=_start_method(env),
         )
 
     def to_env(self) -> dict[str, str]:
@@ -155,6 +159,14 @@ def _count(env: Mapping[str, str], name: str, default: int) -> int:
     if not 1 <= value <= 1_000:
         raise _bad(name, text, "a whole number from 1 to 1000")
     return value
+
+
+def _start_method(env: Mapping[str, str]) -> str:
+    name, known = "CROSSHOST_START_METHOD", multiprocessing.get_all_start_methods()
+    method = env.get(name, "") or "spawn"
+    if method not in known:
+        raise _bad(name, method, f"one of {', '.join(known)}")
+    return method
 
 
 def _bad(name: str, value: str, wanted: str) -> BadSettings:

@@ -172,6 +172,9 @@ return 1
 class Pool(pool.Pool):
     """A pool of processes on the fleet's hosts.
 
+    On Redis: see above; PUSH_ALL from the pool, one BLMOVE with EXCHANGE before and after it from a worker, BLMPOP for the
+    results.
+
     Differs from multiprocessing: a worker that dies takes no call with it (see above); in multiprocessing the caller then
     waits for ever. Each worker holds a slot of the fleet until the pool is closed.
 

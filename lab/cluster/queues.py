@@ -136,7 +136,14 @@ class Channel:
 
 
 class Queue(queues.Queue):  # type: ignore[type-arg]
-    """A queue between hosts: put anywhere, got once."""
+    """A queue between hosts: put anywhere, got once.
+
+    On Redis: list ``queue:ID``; a push for each item from the feeder thread, BLPOP or LPOP to get; a BoundedSemaphore for
+    the room if there is a maxsize.
+
+    Differs from multiprocessing: what nobody has got yet lies in Redis, not in a pipe of 64 KiB, so a process may end
+    although nobody has read what it put.
+    """
 
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
         channel = Channel.new(ctx.connect())
@@ -191,7 +198,10 @@ class Queue(queues.Queue):  # type: ignore[type-arg]
 
 
 class JoinableQueue(Queue, queues.JoinableQueue):  # type: ignore[type-arg]
-    """A queue whose items are counted until each is reported done."""
+    """A queue whose items are counted until each is reported done.
+
+    On Redis: as Queue, with a Semaphore that counts and a Condition to wait on.
+    """
 
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
         Queue.__init__(self, maxsize, ctx=ctx)
@@ -209,7 +219,10 @@ class JoinableQueue(Queue, queues.JoinableQueue):  # type: ignore[type-arg]
 
 
 class SimpleQueue(queues.SimpleQueue):  # type: ignore[type-arg]
-    """A queue without a feeder: ``put`` returns when Redis has the item."""
+    """A queue without a feeder: ``put`` returns when Redis has the item.
+
+    On Redis: as Queue.
+    """
 
     def __init__(self, *, ctx: Any) -> None:
         self.__setstate__(Channel.new(ctx.connect()))

@@ -127,7 +127,12 @@ class _Raw:
 
 
 class SharedValue(_Raw):
-    """One number or character; the counterpart of a ctypes object in shared memory."""
+    """One number or character; the counterpart of a ctypes object in shared memory.
+
+    On Redis: string ``memory:ID``; GETRANGE, SETRANGE, BITFIELD.
+
+    Differs from multiprocessing: it is no ctypes object; ``add`` is new; a late write raises LeaseLost.
+    """
 
     @property
     def value(self) -> Any:
@@ -163,7 +168,12 @@ class SharedValue(_Raw):
 
 
 class SharedArray(_Raw):
-    """An array of numbers or characters; the counterpart of a ctypes array in shared memory."""
+    """An array of numbers or characters; the counterpart of a ctypes array in shared memory.
+
+    On Redis: string ``memory:ID``; a slice is one GETRANGE, or one script of SETRANGEs.
+
+    Differs from multiprocessing: it is no ctypes object; a late write raises LeaseLost.
+    """
 
     def __len__(self) -> int:
         return self._memory.size // self._width
@@ -281,7 +291,12 @@ class _Synchronized:
 
 
 class Synchronized(_Synchronized, sharedctypes.Synchronized):  # type: ignore[type-arg]
-    """A value with a lock: ``value`` waits while somebody else holds ``get_lock()``."""
+    """A value with a lock: ``value`` waits while somebody else holds ``get_lock()``.
+
+    On Redis: one script looks at lock and memory, so reading with the lock free is one round trip.
+
+    Differs from multiprocessing: ``add`` is new, and does not wait for the lock.
+    """
 
     @property
     def value(self) -> Any:

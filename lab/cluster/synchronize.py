@@ -224,21 +224,38 @@ class _OverRedis:
 
 
 class Lock(_OverRedis, synchronize.Lock):
-    """A lock that excludes on every host."""
+    """A lock that excludes on every host.
+
+    On Redis: hash ``sem:ID`` with value 1 or 0; one script to acquire, one to release, BLPOP to wait.
+
+    Differs from multiprocessing: it is free again when its holder has ended. Waiters get it in the order in which they
+    came. Released by a process that was taken for dead, it raises LeaseLost.
+    """
 
     def __init__(self, *, ctx: Any) -> None:
         self._begin(ctx, SEMAPHORE, 1, 1, owned=True)
 
 
 class RLock(_OverRedis, synchronize.RLock):
-    """A lock that the thread which holds it may take again."""
+    """A lock that the thread which holds it may take again.
+
+    On Redis: as Lock; taking it again is counted in the process and costs no round trip.
+
+    Differs from multiprocessing: as Lock.
+    """
 
     def __init__(self, *, ctx: Any) -> None:
         self._begin(ctx, RECURSIVE_MUTEX, 1, 1, owned=True)
 
 
 class Semaphore(_OverRedis, synchronize.Semaphore):
-    """A number of places."""
+    """A number of places.
+
+    On Redis: as Lock, with other values.
+
+    Differs from multiprocessing: waiters get a place in the order in which they came. A place taken by a process that has
+    ended is not given back, as in multiprocessing: it may have been a signal, and nobody can tell.
+    """
 
     def __init__(self, value: int = 1, *, ctx: Any) -> None:
         if value < 0:
@@ -247,7 +264,10 @@ class Semaphore(_OverRedis, synchronize.Semaphore):
 
 
 class BoundedSemaphore(_OverRedis, synchronize.BoundedSemaphore):
-    """A number of places, of which no more can be given back than there were."""
+    """A number of places, of which no more can be given back than there were.
+
+    On Redis, and differs from multiprocessing: as Semaphore.
+    """
 
     def __init__(self, value: int = 1, *, ctx: Any) -> None:
         self._begin(ctx, SEMAPHORE, value, value)
@@ -260,6 +280,8 @@ class Condition(synchronize.Condition):
     waiters stand in a list, and notifying is one script that takes them out of it and wakes those that are alive.
 
     On Redis: list ``condition:ID``, and one list ``wake:WAITER`` for each waiter.
+
+    Differs from multiprocessing: a waiter that was killed does not hold up who notifies.
     """
 
     def __init__(self, lock: Any = None, *, ctx: Any) -> None:
@@ -306,7 +328,10 @@ Event = synchronize.Event
 
 
 class Barrier(synchronize.Barrier):
-    """A barrier; its two counters are a shared array instead of a piece of shared memory."""
+    """A barrier; its two counters are a shared array instead of a piece of shared memory.
+
+    On Redis: a Condition, and string ``memory:ID`` of two integers.
+    """
 
     def __init__(self, parties: int, action: Any = None, timeout: float | None = None, *, ctx: Any) -> None:
         if parties < 1:
