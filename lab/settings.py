@@ -64,17 +64,6 @@ class Settings:
             start_method=_start_method(env),
         )
 
-    def to_env(self) -> dict[str, str]:
-        """The variables that ``from_env`` reads back, for a child process; the key itself is left out."""
-        return {
-            "CROSSHOST_BROKER_URL": self.broker_url,
-            "CROSSHOST_HOST": self.host,
-            "CROSSHOST_LEASE": str(self.lease),
-            "CROSSHOST_START_TIMEOUT": str(self.start_timeout),
-            "CROSSHOST_HOSTS": str(self.hosts),
-            "CROSSHOST_SLOTS": str(self.slots),
-        }
-
     def require_key(self) -> None:
         """Refuse to go on without a key.
 

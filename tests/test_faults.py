@@ -186,3 +186,56 @@ def test_nothing_of_a_run_is_left_in_redis_and_every_key_of_it_expires(cluster: 
         process.stdin.close()
         assert process.wait(20) == 0
     assert list(client.scan_iter(f"crosshost:{{{run_id}}}:*", count=1000)) == []
+
+
+def test_a_broker_that_dies_ends_every_wait_with_an_error_and_the_program_ends(tmp_path: Any) -> None:
+    script = tmp_path / "broker.py"
+    script.write_text(
+        "import lab, os, signal, subprocess, threading, time\n"
+        "from lab.errors import BrokerUnreachable\n"
+        "from tests.cluster_targets import sleep_for\n"
+        "if __name__ == '__main__':\n"
+        "    ctx = lab.get_context('cluster'); ctx.connect()\n"
+        "    children = subprocess.run(['pgrep', '-P', str(ctx._fleet.pid), '-f', 'valkey-server'], capture_output=True)\n"
+        "    pool, queue, lock = ctx.Pool(2), ctx.Queue(), ctx.Lock()\n"
+        "    result = pool.map_async(sleep_for, [0.05] * 200, 1)\n"
+        "    result.ready() or os.kill(int(children.stdout.split()[0]), signal.SIGKILL)\n"
+        "    for wait in (lambda: result.get(20), lambda: pool.apply(sleep_for, (0,)), queue.get, lock.acquire):\n"
+        "        try: wait()\n"
+        "        except BrokerUnreachable: print('unreachable', flush=True)\n"
+        "    pool.terminate(); pool.join(); ctx.close(); print('closed', flush=True)\n"
+    )
+    env = {
+        **os.environ,
+        "CROSSHOST_HOSTS": "1",
+        "CROSSHOST_SLOTS": "2",
+        "CROSSHOST_LEASE": "2",
+        "PYTHONPATH": os.getcwd(),
+    }
+    done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["unreachable"] * 4 + ["closed"], done.stdout + done.stderr
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
+def test_a_pool_whose_dead_worker_finds_no_slot_goes_on_with_the_others(tmp_path: Any) -> None:
+    script = tmp_path / "smaller.py"
+    script.write_text(
+        "import lab, os, signal\n"
+        "from tests.cluster_targets import echo, kill_my_slot, sleep_for\n"
+        "if __name__ == '__main__':\n"
+        "    with lab.get_context('cluster') as ctx:\n"
+        "        pool = ctx.Pool(2)\n"
+        "        first = pool._pool[0]\n"
+        "        os.kill(host := [h.pid for h in ctx.fleet() if h.name == first.host][0], signal.SIGKILL)\n"  # a whole host
+        "        print(pool.map(echo, range(50), 1) == list(range(50)), flush=True)\n"
+        "        first.join(); print(first.exitcode, flush=True)\n"
+        "        print(pool.map(echo, range(50), 1) == list(range(50)), flush=True)\n"
+        "        pool.close(); pool.join(); print('closed', flush=True)\n"
+    )
+    env = {**os.environ, "CROSSHOST_HOSTS": "2", "CROSSHOST_SLOTS": "1", "CROSSHOST_LEASE": "2",
+           "CROSSHOST_START_TIMEOUT": "1", "PYTHONPATH": os.getcwd()}  # fmt: skip
+    done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["True", "-9", "True", "closed"], done.stdout + done.stderr
+    assert "could not be replaced" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -21,6 +21,7 @@ from __future__ import annotations
 import io
 import itertools
 import multiprocessing
+import os
 import queue
 import struct
 import sys
@@ -38,7 +39,7 @@ from lab.cluster.process import Process
 from lab.cluster.run import Run
 from lab.cluster.store import Script
 from lab.cluster.wire import LARGE, MAC_SIZE
-from lab.errors import LabError, WorkerLost, WrongKey
+from lab.errors import BrokerUnreachable, LabError, WorkerLost, WrongKey
 
 BATCH_SECONDS = 0.002
 MAX_BATCH = 256
@@ -210,11 +211,23 @@ class Pool(pool.Pool):
     def _new_worker(self, _ctx: Any, *args: Any, **kwds: Any) -> PoolWorker:
         worker = PoolWorker(*args, **kwds)
         worker.on_join = self._recover
+        if self._state == pool.RUN:  # type: ignore[attr-defined]
+            worker.on_failure = self._not_replaced
         return worker
+
+    def _not_replaced(self, exc: LabError) -> None:
+        """A worker that ended has no successor: go on with the others, or fail if there is none."""
+        print(f"crosshost: a worker of the pool could not be replaced: {exc}", file=sys.stderr)
+        if isinstance(exc, BrokerUnreachable) or not any(worker.pid and worker.is_alive() for worker in self._pool):  # type: ignore[attr-defined]
+            self._answers.fail_pending(exc)
 
     def _recover(self, worker: PoolWorker) -> None:
         """Put back what a worker that ended had taken."""
-        given_up = self._calls.recover(worker.process_id)
+        try:
+            given_up = self._calls.recover(worker.process_id)
+        except BrokerUnreachable as exc:
+            self._answers.fail_pending(exc)
+            return
         if given_up is not None:
             job, index = given_up
             lost = WorkerLost(
@@ -244,11 +257,23 @@ class PoolWorker(Process):
     """A worker process; the pool hears of its end when the stdlib's pool joins it."""
 
     on_join: Callable[[PoolWorker], None] | None = None
+    on_failure: Callable[[LabError], None] | None = None
+
+    def start(self) -> None:
+        """Start it; the successor of a worker, started in a thread of the pool, has nobody to raise an error to."""
+        try:
+            super().start()
+        except LabError as exc:
+            if self.on_failure is None:
+                raise
+            self._popen = _NeverStarted()
+            self._sentinel = self._popen.sentinel
+            self.on_failure(exc)
 
     @property
     def process_id(self) -> str:
         """Its id in the run."""
-        return str(self._popen.process_id)  # type: ignore[attr-defined]
+        return str(self._popen.process_id)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the end; then what it had taken goes back to the pool."""
@@ -258,7 +283,32 @@ class PoolWorker(Process):
             on_join(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "on_join"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("on_join", "on_failure")}
+
+
+class _NeverStarted:
+    """Takes the place of a worker that could not be started: nothing happens to it until it is joined or terminated."""
+
+    process_id, pid, host = "", 0, ""
+
+    def __init__(self) -> None:
+        self.returncode: int | None = None
+        self.sentinel, self._write_end = os.pipe()
+        util.Finalize(self, _close_both, (self.sentinel, self._write_end))
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.returncode = 1
+        return 1
+
+    terminate = kill = close = wait
+
+
+def _close_both(*fds: int) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 class _Pickler:
@@ -399,7 +449,7 @@ class Answers:
             try:
                 self._receive()
             except LabError as exc:
-                self._fail_pending(exc)
+                self.fail_pending(exc)
                 raise
         return self._ready.popleft()
 
@@ -424,7 +474,8 @@ class Answers:
                 self._ready.append((*call, _load_outcome(payload[at : at + size])))
             at += size
 
-    def _fail_pending(self, exc: LabError) -> None:
+    def fail_pending(self, exc: LabError) -> None:
+        """End every call that waits, and every later one, with an error."""
         self._calls._broken = exc
         while self._calls.pending:
             _, (job, index) = self._calls.pending.popitem()

@@ -15,6 +15,7 @@ import signal
 import struct
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing import context, process, reduction, spawn, util
 from typing import Any
 
@@ -106,8 +107,10 @@ class Popen:
         self._finalizer()
 
     def _signal(self, signum: int) -> None:
-        if self.returncode is None:
-            key = self._run.key("commands", self.process_id)
+        if self.returncode is not None:
+            return
+        key = self._run.key("commands", self.process_id)
+        with suppress(BrokerUnreachable):  # then the listener gives the child up, and its host kills it
             self._run.eval(COMMAND, [key], self.process_id, self._run.seal(key, str(int(signum)).encode()))
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
