@@ -382,6 +382,10 @@ class Lock:
         except RuntimeError:
             raise ValueError("semaphore or lock released too many times") from None
 
+    def locked(self) -> bool:
+        """Whether anybody holds it; a recursive lock knows since Python 3.14."""
+        return bool(self._lock.locked())
+
     def __enter__(self) -> bool:
         return self.acquire()
 
