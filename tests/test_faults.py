@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 import redis
 
+from lab.cluster.embedded import EmbeddedFleet
+from lab.cluster.fleet import list_hosts
+from lab.cluster.store import Store
 from lab.errors import WorkerLost
+from lab.settings import Settings
 from tests import cluster_targets as targets
 
 
@@ -239,3 +243,31 @@ def test_a_pool_whose_dead_worker_finds_no_slot_goes_on_with_the_others(tmp_path
     assert done.stdout.split() == ["True", "-9", "True", "closed"], done.stdout + done.stderr
     assert "could not be replaced" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_program_that_is_killed_frees_its_slots_and_its_keys_expire() -> None:
+    program = (
+        "import lab, time\n"
+        "from tests.cluster_targets import sleep_for\n"
+        "ctx = lab.get_context('cluster'); run = ctx.connect(); q = ctx.Queue(); q.put(1); v = ctx.Value('i')\n"
+        "p = ctx.Process(target=sleep_for, args=(600,)); p.start(); print(run.id, flush=True); time.sleep(600)\n"
+    )
+    with EmbeddedFleet(Settings(hosts=1, slots=2, lease=0.5)) as fleet:
+        settings = fleet.start()
+        env = {**os.environ, "CROSSHOST_BROKER_URL": settings.broker_url, "CROSSHOST_LEASE": "0.5",
+               "CROSSHOST_AUTHKEY_FILE": fleet.authkey_file}  # fmt: skip
+        with subprocess.Popen([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            run_id = process.stdout.readline().strip()
+            process.kill()
+        store = Store(settings.broker_url)
+        client = redis.Redis.from_url(settings.broker_url)
+
+        def left() -> list[object]:
+            return [host.name for host in list_hosts(store) if host.busy] + list(client.scan_iter(f"*{run_id}*"))
+
+        assert left()
+        deadline = time.monotonic() + 20
+        while left():
+            assert time.monotonic() < deadline, left()
+            time.sleep(0.1)

@@ -6,7 +6,7 @@ program order even when the first did not wait for its reply (``post``). A comma
 so each waiting thread has a second connection, used only after the replies of the first are in (``wait``).
 
 Connections are redis-py's own, so TLS, authentication and the handshake are too; what is left out is its client object,
-which costs as much again as the round trip (``benchmarks/round_trip.py``).
+which looks up, times and retries each command, and has no way to send now and read later.
 """
 
 from __future__ import annotations
