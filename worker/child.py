@@ -102,7 +102,8 @@ def _usable_here(prepare: dict[str, Any]) -> dict[str, Any]:
 def _restore_tmpdir() -> None:
     ours = os.environ.pop("CROSSHOST_TMPDIR", None)
     if ours is not None:
-        os.environ["TMPDIR"] = ours
+        os.environ.pop("TMPDIR", None)
+        os.environ |= {"TMPDIR": ours} if ours else {}
         tempfile.tempdir = None  # forget the directory that the worker looked up
 
 

@@ -114,6 +114,7 @@ class EmbeddedFleet:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        self._errors.close()
         if self._directory:
             shutil.rmtree(self._directory, ignore_errors=True)  # only where the fleet itself was killed
 

@@ -571,7 +571,7 @@ class TakenCalls:
 
     def _send(self) -> None:
         """Send the answers gathered so far, without waiting for the reply."""
-        self._run.store.post(*self._exchange(0))
+        self._run.store.post(*self._exchange())
         self._sent()
 
     def _sent(self) -> None:
@@ -583,7 +583,7 @@ class TakenCalls:
         """Answer what was done and take the next, in one round trip: it ends when there is something to do."""
         want = max(1, min(MAX_BATCH, int(BATCH_SECONDS / self._seconds))) if self._seconds else 1
         with self._changed:
-            answer = self._exchange(0) if self._finished else None
+            answer = self._exchange() if self._finished else None
             self._sent()
         move = ("BLMOVE", self._calls, self._taken, "LEFT", "RIGHT")
         take = self._run.command(EXCHANGE, self._keys, 0, want - 1, self._workers, b"", 1)
@@ -596,9 +596,11 @@ class TakenCalls:
             if len(self._batch) > 1:
                 self._watch()
 
-    def _exchange(self, want: int) -> tuple[Any, ...]:
-        sealed = self._run.seal(self._results, *self._unsent) if self._unsent else b""
-        return self._run.command(EXCHANGE, self._keys, self._finished, want, self._workers, sealed, 0)
+    def _exchange(self) -> tuple[Any, ...]:
+        return self._run.command(EXCHANGE, self._keys, self._finished, 0, self._workers, self._sealed(), 0)
+
+    def _sealed(self) -> Any:
+        return self._run.seal(self._results, *self._unsent) if self._unsent else b""
 
     def _watch(self) -> None:
         if self._guard is None:
@@ -626,8 +628,7 @@ class TakenCalls:
 
     def _give_back(self) -> None:
         self._batch.clear()
-        sealed = self._run.seal(self._results, *self._unsent) if self._unsent else b""
-        self._run.post(GIVE_BACK, self._keys, self._finished, sealed, int(self._running))
+        self._run.post(GIVE_BACK, self._keys, self._finished, self._sealed(), int(self._running))
         self._sent()
 
     def _leave(self) -> None:

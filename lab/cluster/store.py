@@ -44,18 +44,22 @@ _HELPERS = {
     "now": "local function now() local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000) end",
     # a list is gone when it is empty, and its expiry with it
     "push": "local function push(key, ...) if redis.call('RPUSH', key, ...) == select('#', ...) then keep(key) end end",
-    # hand a place to the longest waiting process that is still alive
+    # who has waited longest, of those that are still alive
+    "next_waiter": """
+local function next_waiter(waiters)
+  while true do
+    local waiter = redis.call('LPOP', waiters)
+    if not waiter or alive(string.match(waiter, '^[^/]+')) then return waiter end
+  end
+end""",
+    # hand a place to whoever is next
     "grant": """
 local function grant(sem)
-  while true do
-    local waiter = redis.call('LPOP', sem .. ':waiters')
-    if not waiter then return false end
-    if alive(string.match(waiter, '^[^/]+')) then
-      redis.call('HSET', sem, 'holder', waiter)
-      push(base .. 'wake:' .. waiter, redis.call('HINCRBY', sem, 'fence', 1))
-      return true
-    end
-  end
+  local waiter = next_waiter(sem .. ':waiters')
+  if not waiter then return false end
+  redis.call('HSET', sem, 'holder', waiter)
+  push(base .. 'wake:' .. waiter, redis.call('HINCRBY', sem, 'fence', 1))
+  return true
 end""",
     # one holder fewer of a pipe's end; the peer of the last one reads end of file
     "hang_up": """

@@ -82,12 +82,10 @@ local refused = fenced()
 if refused then return refused end
 local left = tonumber(ARGV[3])
 while left > 0 do
-  local waiter = redis.call('LPOP', KEYS[3])
+  local waiter = next_waiter(KEYS[3])
   if not waiter then break end
-  if alive(string.match(waiter, '^[^/]+')) then
-    push(base .. 'wake:' .. waiter, 1)
-    left = left - 1
-  end
+  push(base .. 'wake:' .. waiter, 1)
+  left = left - 1
 end
 return 1
 """)
