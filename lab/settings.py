@@ -26,6 +26,7 @@ class Settings:
         host: Name of this host in reports; empty means the machine's host name.
         lease: Seconds that a silent process is still taken for alive; its host renews the lease three times as often.
         start_timeout: Seconds that ``Process.start()`` waits for a free slot.
+        outage: Seconds that a program waits for a Redis that went away; as long as the root's lease at most.
         hosts: Number of hosts of an embedded fleet.
         slots: Number of processes that one host runs at once.
         start_method: How ``processes`` starts a child: spawn, forkserver or fork.
@@ -36,6 +37,7 @@ class Settings:
     host: str = ""
     lease: float = 6.0
     start_timeout: float = 10.0
+    outage: float = 30.0
     hosts: int = 3
     slots: int = 4
     start_method: str = "spawn"
@@ -59,6 +61,7 @@ class Settings:
             host=env.get("CROSSHOST_HOST", ""),
             lease=_seconds(env, "CROSSHOST_LEASE", cls.lease),
             start_timeout=_seconds(env, "CROSSHOST_START_TIMEOUT", cls.start_timeout),
+            outage=_seconds(env, "CROSSHOST_OUTAGE", cls.outage),
             hosts=_count(env, "CROSSHOST_HOSTS", cls.hosts),
             slots=_count(env, "CROSSHOST_SLOTS", cls.slots),
             start_method=_start_method(env),

@@ -117,3 +117,13 @@ class Evil:
 
 def take_and_leave(lock: Any) -> None:
     lock.acquire()
+
+
+def add_put_and_lock(value: Any, queue: Any, lock: Any, n: int) -> None:
+    for i in range(n):
+        value.add(1)
+        queue.put(i)
+        if i % 10 == 0:
+            with lock:
+                pass
+        time.sleep(0.002)

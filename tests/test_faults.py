@@ -214,6 +214,7 @@ def test_a_broker_that_dies_ends_every_wait_with_an_error_and_the_program_ends(t
         "CROSSHOST_HOSTS": "1",
         "CROSSHOST_SLOTS": "2",
         "CROSSHOST_LEASE": "2",
+        "CROSSHOST_OUTAGE": "1",
         "PYTHONPATH": os.getcwd(),
     }
     done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, timeout=60)

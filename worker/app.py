@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -11,6 +12,7 @@ from lab.cluster import wire
 from lab.cluster.engine import PROCESS_TASK, make_app
 from lab.cluster.fleet import HOSTS, host_key
 from lab.cluster.store import Store
+from lab.errors import BrokerUnreachable
 from lab.settings import Settings
 from worker.supervisor import Supervisor
 
@@ -22,7 +24,8 @@ def worker_app(settings: Settings) -> Celery:
         BadSettings: There is no authkey; a fleet without one does not start.
     """
     settings.require_key()
-    app, store = make_app(settings), Store(settings.broker_url)
+    app, store = make_app(settings), Store(settings.broker_url, settings.outage)
+    announcer = Store(settings.broker_url)  # without patience, as it speaks in the worker's own loop
 
     @app.task(name=PROCESS_TASK)
     def process(run_id: str, process_id: str) -> int | None:
@@ -37,7 +40,7 @@ def worker_app(settings: Settings) -> Celery:
 
         def start(self, parent: Any) -> None:
             self.stop(parent)
-            seconds, _ = store.call("TIME")
+            seconds, _ = announcer.call("TIME")
             self.announcement = {
                 "pid": parent.pid,
                 "slots": parent.pool.num_processes,
@@ -55,19 +58,20 @@ def worker_app(settings: Settings) -> Celery:
 
         def shutdown(self, parent: Any) -> None:
             self.stop(parent)
-            store.pipeline([("DEL", host_key(settings.host)), ("SREM", HOSTS, settings.host)])
+            announcer.pipeline([("DEL", host_key(settings.host)), ("SREM", HOSTS, settings.host)])
 
         def beat(self) -> None:
             key, lease = host_key(settings.host), int(settings.lease * 1000)
             fields = [str(part) for pair in self.announcement.items() for part in pair]
-            store.pipeline(
-                [
-                    ("HSET", key, *fields),
-                    ("PEXPIRE", key, lease),
-                    ("SADD", HOSTS, settings.host),
-                    ("PEXPIRE", HOSTS, lease * 10),
-                ]
-            )
+            with suppress(BrokerUnreachable):  # the next beat tries again
+                announcer.pipeline(
+                    [
+                        ("HSET", key, *fields),
+                        ("PEXPIRE", key, lease),
+                        ("SADD", HOSTS, settings.host),
+                        ("PEXPIRE", HOSTS, lease * 10),
+                    ]
+                )
 
     app.steps["consumer"].add(Announce)
     return app

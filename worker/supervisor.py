@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import logging
 import os
+import secrets
 import select
 import signal
 import time
@@ -20,36 +21,49 @@ from typing import Any
 import redis
 
 from lab.cluster.fleet import BUSY
+from lab.cluster.link import Link
 from lab.cluster.process import MAX_AGE, unpack_head
 from lab.cluster.run import BURY, MAIL, ROOT, Run
-from lab.cluster.store import Link, Script, Store
+from lab.cluster.script import Script
+from lab.cluster.store import Store
 from lab.errors import LabError, WrongKey
 from lab.settings import Settings
 from worker.child import Child
 
 log = logging.getLogger("crosshost.worker")
 
-CLAIM = Script("""
+CLAIM = Script(
+    """
 local payload = redis.call('HGET', KEYS[3], 'payload')
 local root = alive('root')
 if not payload or not root or tonumber(root) < now() then return false end
-redis.call('HDEL', KEYS[3], 'payload')
-if redis.call('SADD', base .. 'taken', me) == 0 then return false end
+if redis.call('SADD', base .. 'taken', me) == 0 and redis.call('HGET', KEYS[3], 'claim') ~= ARGV[6] then
+  redis.call('HDEL', KEYS[3], 'payload')
+  return false
+end
 create(base .. 'taken')
+redis.call('HSET', KEYS[3], 'claim', ARGV[6])
 redis.call('ZADD', processes, now() + ARGV[3], me)
 redis.call('ZADD', ARGV[4], now() + ARGV[3], ARGV[5])
 keep(ARGV[4])
 return {payload, redis.call('HGET', KEYS[3], 'parent'), now()}
-""")
+""",
+    numbered=False,
+)  # whoever claimed it may claim it again, as the reply may be lost
 
-BEAT = Script("""
+DROP_PAYLOAD = Script("redis.call('HDEL', KEYS[3], 'payload')")
+
+BEAT = Script(
+    """
 local root = alive('root')
 if not alive(me) or not root or tonumber(root) < now() then return 0 end
 redis.call('ZADD', processes, now() + ARGV[3], me)
 redis.call('ZADD', ARGV[4], now() + ARGV[3], ARGV[5])
 keep(ARGV[4])
 return 1
-""")
+""",
+    numbered=False,
+)
 
 
 class Supervisor:
@@ -79,11 +93,12 @@ class Supervisor:
             Its exit code, or None if there was nothing to run: taken before, withdrawn, forged, or its program is gone.
         """
         key = self._run.key("process", self._run.me)
-        claimed = self._run.eval(CLAIM, [key], self._lease, BUSY, self._busy_name())
+        claimed = self._run.eval(CLAIM, [key], self._lease, BUSY, self._busy_name(), secrets.token_hex(8))
         if not claimed:
             log.warning("process %s of run %s: nothing to take (taken before, withdrawn, or its program is gone)",
                         self._run.me, self._run.id)  # fmt: skip
             return None
+        self._run.post(DROP_PAYLOAD, [key])
         self._parent = claimed[1].decode()
         self._run.set_clock(claimed[2])
         try:
@@ -174,8 +189,13 @@ class Supervisor:
         """Watch for signals from the parent; again after the connection broke."""
         if self._link is None:
             self._link = self._store.link()
-            self._link.send([("BLPOP", self._commands, 0)])
+            self._look()
             watched.append(self._link)
+
+    def _look(self) -> None:
+        """Have Redis answer when there is a command. It stays in the list until it was obeyed: the answer may be lost."""
+        assert self._link is not None
+        self._link.send([("BLMOVE", self._commands, self._commands, "LEFT", "LEFT", 0)])
 
     def _unlisten(self) -> None:
         if self._link is not None:
@@ -185,10 +205,11 @@ class Supervisor:
         """Send the child the signal that its parent asked for. Returns False if the connection broke."""
         assert self._link is not None
         try:
-            _, blob = self._link.read()
-            self._link.send([("BLPOP", self._commands, 0)])
+            blob = self._link.read()
+            self._store.call("LREM", self._commands, 1, blob)
+            self._look()
             signum = int(bytes(self._run.unseal(self._commands, blob)))
-        except (redis.RedisError, OSError, TypeError):
+        except (redis.RedisError, OSError, TypeError, LabError):
             self._link.close()
             return False
         except (WrongKey, ValueError) as exc:
@@ -222,6 +243,8 @@ class Supervisor:
 
     def _bury(self, exitcode: int) -> None:
         letter = self._run.letter(self._parent, event="exit", process=self._run.me, exitcode=exitcode)
+        # Excluded: a connection that breaks after the burial, when no journal tells any more that this was sent before.
+        self._store.settle()
         bury = self._run.command(BURY, [self._parent], self._run.me, letter, 0)
         self._store.pipeline([bury, ("ZREM", BUSY, self._busy_name())])
 

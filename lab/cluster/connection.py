@@ -23,7 +23,7 @@ from typing import Any
 
 from lab.cluster import run as runs
 from lab.cluster.run import Run
-from lab.cluster.store import Script
+from lab.cluster.script import Script
 from lab.errors import WrongKey
 
 OPEN = Script("""
@@ -107,7 +107,7 @@ class Connection(_ConnectionBase):  # type: ignore[misc]
 
     def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:
         while True:
-            _, blob = self._run.store.wait(lambda left: ("BLPOP", self._inbox, left), None)
+            (blob,) = self._run.take(self._inbox, None)
             if blob == END_OF_FILE:
                 self._run.store.call("LPUSH", self._inbox, END_OF_FILE)  # for the other holders of this end
                 self._run.store.call("PEXPIRE", self._inbox, self._run.ttl)

@@ -75,7 +75,7 @@ class ClusterContext(context.BaseContext):
             util.Finalize(None, self._fleet.stop, exitpriority=-200)
             settings = self._settings = replace(self._fleet.start(), host=settings.host)
         settings.require_key()
-        store = Store(settings.broker_url)
+        store = Store(settings.broker_url, settings.outage, tell=True)
         _check_hosts(store, settings)
         run = Run.as_root(settings, store)
         runs.enter(run)

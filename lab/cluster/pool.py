@@ -37,7 +37,7 @@ from typing import Any
 from lab.cluster import run as runs
 from lab.cluster.process import Process
 from lab.cluster.run import Run
-from lab.cluster.store import Script
+from lab.cluster.script import Script
 from lab.cluster.wire import LARGE, MAC_SIZE
 from lab.errors import BrokerUnreachable, LabError, WorkerLost, WrongKey
 
@@ -102,7 +102,8 @@ if waiting > 0 then
 end
 if moved then keep(taken) end
 return got
-"""
+""",
+    kept=False,  # the worker's list says what it got
 )
 
 GIVE_BACK = Script(
@@ -173,7 +174,7 @@ return 1
 class Pool(pool.Pool):
     """A pool of processes on the fleet's hosts.
 
-    On Redis: see above; PUSH_ALL from the pool, one BLMOVE with EXCHANGE before and after it from a worker, BLMPOP for the
+    On Redis: see above; PUSH_ALL from the pool, one BLMOVE with EXCHANGE before and after it from a worker, BLMOVE for the
     results.
 
     Differs from multiprocessing: a worker that dies takes no call with it (see above); in multiprocessing the caller then
@@ -455,8 +456,7 @@ class Answers:
 
     def _receive(self) -> None:
         run, key = self._calls.run, self._calls.key("results")
-        _, blobs = run.store.wait(lambda left: ("BLMPOP", left, 1, key, "LEFT", "COUNT", 16), None)
-        for blob in blobs:
+        for blob in run.take(key, None, 16):
             try:
                 self._unpack(run.unseal(key, blob))
             except WrongKey as exc:
@@ -587,14 +587,25 @@ class TakenCalls:
             self._sent()
         move = ("BLMOVE", self._calls, self._taken, "LEFT", "RIGHT")
         take = self._run.command(EXCHANGE, self._keys, 0, want - 1, self._workers, b"", 1)
-        blob, (fresh, *more) = self._run.store.wait(
-            lambda left: (*move, left), None, before=[answer] if answer else [], after=[take]
-        )
+        before = [answer] if answer else []
+        recover = partial(self._recover, before, take)
+        blob, (fresh, *more) = self._run.store.wait(lambda left: (*move, left), None, before, [take], recover)
         with self._changed:
             self._exchanged = time.perf_counter()
             self._batch.extend([blob, *more] if fresh else more)
             if len(self._batch) > 1:
                 self._watch()
+
+    def _recover(self, before: list[Any], take: tuple[Any, ...], applied: int) -> list[Any] | None:
+        """The replies that a broken connection swallowed: the taken list has been emptied by the answer, if that arrived."""
+        store = self._run.store
+        if applied > len(before):
+            blobs = store.call("LRANGE", self._taken, 0, -1)
+            return [blobs[0], [1, *blobs[1:]]] if blobs else [b"", [0]]
+        if not applied and before:
+            store.call(*before[0])
+        moved = store.call("LINDEX", self._taken, 0)
+        return [moved, store.call(*take)] if moved is not None else None
 
     def _exchange(self) -> tuple[Any, ...]:
         return self._run.command(EXCHANGE, self._keys, self._finished, 0, self._workers, self._sealed(), 0)

@@ -21,23 +21,27 @@ from typing import Any
 
 from lab.cluster import run as runs
 from lab.cluster.engine import PROCESS_QUEUE, PROCESS_TASK
-from lab.cluster.store import Script
+from lab.cluster.script import Script
 from lab.errors import BrokerUnreachable, LabError, NotEnoughSlots, NoWorkers, WrongKey
 
 MAX_AGE = 600_000
 """Milliseconds after which a payload is refused: what bounds the time in which a stolen copy could be replayed."""
 
-QUEUE = Script("""
+QUEUE = Script(
+    """
 local refused = fenced()
 if refused then return refused end
 redis.call('HSET', KEYS[3], 'payload', ARGV[3], 'parent', ARGV[4])
 create(KEYS[3])
 create(ARGV[4])
 return now()
-""")
+""",
+    numbered=False,
+)
 
 WITHDRAW = Script("""
-if redis.call('HEXISTS', KEYS[3], 'payload') == 0 then return alive(ARGV[3]) and 0 or -1 end
+local waits = redis.call('HEXISTS', KEYS[3], 'payload') == 1 and redis.call('HEXISTS', KEYS[3], 'claim') == 0
+if not waits then return alive(ARGV[3]) and 0 or -1 end
 redis.call('DEL', KEYS[3])
 redis.call('SREM', registry, KEYS[3])
 for _, held in ipairs(redis.call('SMEMBERS', KEYS[4])) do hang_up(string.match(held, '^(.+) (.+)$')) end

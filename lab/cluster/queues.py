@@ -4,7 +4,7 @@
 pickles and sends what was put. Its put, feeder, close and join are used as they are; the pipe and the locks become a list,
 on which Redis' pushes and pops are already atomic.
 
-On Redis: list ``queue:ID``; EVALSHA of a push, BLPOP to get. A bounded queue has a semaphore beside it.
+On Redis: list ``queue:ID``; EVALSHA of a push, BLMOVE to get. A bounded queue has a semaphore beside it.
 
 Differs from multiprocessing: an item that a process has got is gone if that process dies, as in multiprocessing, but an
 item that it had only put is safe once ``join_thread()`` has returned, on whatever host it was put.
@@ -21,7 +21,7 @@ from typing import Any
 
 from lab.cluster import run as runs
 from lab.cluster.run import Run
-from lab.cluster.store import Script
+from lab.cluster.script import Script
 from lab.cluster.synchronize import SEM_VALUE_MAX
 from lab.errors import WrongKey
 
@@ -99,15 +99,11 @@ class Channel:
     def take(self, block: bool, timeout: float | None) -> memoryview | None:
         """The first message, or None if there was none in time. What was not signed for this queue is thrown away."""
         while True:
-            if block and (timeout is None or timeout > 0):
-                reply = self.run.store.wait(lambda left: ("BLPOP", self.key, left), timeout)
-                blob = reply and reply[1]
-            else:
-                blob = self.run.store.call("LPOP", self.key)
-            if blob is None:
+            taken = self.run.take(self.key, timeout if block else 0)
+            if not taken:
                 return None
             try:
-                return self.run.unseal(self.key, blob)
+                return self.run.unseal(self.key, taken[0])
             except WrongKey as exc:
                 print(f"crosshost: {exc}", file=sys.stderr)
 
@@ -138,7 +134,7 @@ class Channel:
 class Queue(queues.Queue):  # type: ignore[type-arg]
     """A queue between hosts: put anywhere, got once.
 
-    On Redis: list ``queue:ID``; a push for each item from the feeder thread, BLPOP or LPOP to get; a BoundedSemaphore for
+    On Redis: list ``queue:ID``; a push for each item from the feeder thread, BLMOVE to get; a BoundedSemaphore for
     the room if there is a maxsize.
 
     Differs from multiprocessing: what nobody has got yet lies in Redis, not in a pipe of 64 KiB, so a process may end

@@ -6,6 +6,8 @@ On Redis, under ``crosshost:{RUN}:``
   program itself. Whoever is not in it is dead to the run: its locks are free, and what it still sends is refused.
 * ``keys``: set, the names of the run's keys. The root renews their expiry, and deletes them when the program ends.
 * ``process:ID``: hash, a process from its start to its end. ``mail:ID``: list, what happens to the children of ID.
+* ``journal:ID``: hash, how far Redis came with what the process sent (``script``). ``hand:ID-N:0`` and ``:1``: lists, what
+  a thread of the process has just taken (``hand``).
 * ``locks``: set, the locks and recursive locks of the run. ``ends:ID``: set, the pipe ends that process ID holds.
 
 The root renews its own lease and buries processes whose lease lapsed; a child's lease is renewed by the worker slot that
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import secrets
 import signal
 import sys
@@ -26,7 +29,9 @@ from multiprocessing import process, util
 from typing import Any
 
 from lab.cluster import wire
-from lab.cluster.store import Script, Store
+from lab.cluster.hand import Hand
+from lab.cluster.script import Script
+from lab.cluster.store import Store
 from lab.errors import BrokerUnreachable, LabError, WrongKey
 from lab.settings import Settings
 
@@ -37,13 +42,24 @@ ROOT_LEASES = 5
 TTL_LEASES = 10
 """A key lives for this many leases after the last renewal."""
 
-JOIN = Script("""
+JOIN = Script(
+    """
 redis.call('ZADD', processes, now() + ARGV[3], me)
 create(processes)
 return now()
-""")
+""",
+    numbered=False,
+)
 
-BEAT = Script("""
+BEAT = Script(
+    """
+local last = tonumber(alive(me) or now() + ARGV[3]) - ARGV[3]
+if now() - last > tonumber(ARGV[4]) then
+  -- Nobody was heard for a lease, this process included: Redis was away, or we were. So give everybody a lease to come back.
+  for _, silent in ipairs(redis.call('ZRANGEBYSCORE', processes, '-inf', now() + ARGV[4])) do
+    redis.call('ZADD', processes, now() + ARGV[4], silent)
+  end
+end
 redis.call('ZADD', processes, now() + ARGV[3], me)
 for _, key in ipairs(redis.call('SMEMBERS', registry)) do keep(key) end
 keep(registry)
@@ -53,9 +69,12 @@ for _, dead in ipairs(redis.call('ZRANGEBYSCORE', processes, '-inf', now())) do
   lapsed[#lapsed + 1] = redis.call('HGET', base .. 'process:' .. dead, 'parent') or ''
 end
 return lapsed
-""")
+""",
+    numbered=False,
+)
 
-BURY = Script("""
+BURY = Script(
+    """
 local dead, lapsed_only = ARGV[3], ARGV[5] == '1'
 local score = alive(dead)
 if not score or lapsed_only and tonumber(score) > now() then return 0 end
@@ -70,20 +89,28 @@ end
 for _, held in ipairs(redis.call('SMEMBERS', base .. 'ends:' .. dead)) do
   hang_up(string.match(held, '^(.+) (.+)$'))
 end
-for _, kind in ipairs({'process:', 'ends:', 'commands:', 'mail:'}) do
+local kinds = {'process:', 'ends:', 'commands:', 'mail:'}
+-- a journal may still be asked for by a process that was silent, but not by one that has ended
+if not lapsed_only then kinds[#kinds + 1] = 'journal:' end
+for _, kind in ipairs(kinds) do
   redis.call('DEL', base .. kind .. dead)
   redis.call('SREM', registry, base .. kind .. dead)
 end
 push(KEYS[3], ARGV[4])
 return 1
-""")
+""",
+    numbered=False,
+)  # the second time, there is nobody to bury
 
 MAIL = Script("push(KEYS[3], ARGV[3])")
 
-DELETE = Script("""
+DELETE = Script(
+    """
 for _, key in ipairs(redis.call('SMEMBERS', registry)) do redis.call('UNLINK', key) end
 return redis.call('UNLINK', registry, processes)
-""")
+""",
+    numbered=False,
+)
 
 
 class Run:
@@ -104,6 +131,7 @@ class Run:
         self._head = (self.key("processes"), self.key("keys"))
         self._counter = itertools.count()
         self._clock = 0
+        self._hands = threading.local()
         self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {}
         self._threads: list[threading.Thread] = []
         self._starting = threading.Lock()
@@ -138,11 +166,18 @@ class Run:
 
     def command(self, script: Script, keys: list[str], *args: Any) -> tuple[Any, ...]:
         """The Redis command that runs a script for this process."""
-        return ("EVALSHA", script.sha, 2 + len(keys), *self._head, *keys, self.me, self.ttl, *args)
+        return (script.word, script.sha, 2 + len(keys), *self._head, *keys, self.me, self.ttl, *args)
 
     def eval(self, script: Script, keys: list[str], *args: Any) -> Any:
         """Run a script and return its reply."""
         return self.store.call(*self.command(script, keys, *args))
+
+    def take(self, source: str, timeout: float | None, most: int = 1) -> list[bytes]:
+        """Take the first of a list, waiting for it, and up to ``most`` that are there (``Hand.take``)."""
+        hand: Hand | None = getattr(self._hands, "hand", None)
+        if hand is None or hand.pid != os.getpid():
+            hand = self._hands.hand = Hand(self)
+        return hand.take(source, timeout, most)
 
     def post(self, script: Script, keys: list[str], *args: Any) -> None:
         """Run a script without waiting for it (``Store.post``)."""
@@ -198,7 +233,8 @@ class Run:
     def _beat(self) -> None:
         while not self._stop.wait(self.settings.lease / 3):
             try:
-                lapsed = self.eval(BEAT, [], int(self.settings.lease * ROOT_LEASES * 1000))
+                lease = int(self.settings.lease * 1000)
+                lapsed = self.eval(BEAT, [], lease * ROOT_LEASES, lease)
                 for dead, parent in zip(lapsed[::2], lapsed[1::2], strict=True):
                     self._bury(dead.decode(), parent.decode())
             except (LabError, OSError):
@@ -210,21 +246,13 @@ class Run:
         self.eval(BURY, [mailbox], dead, letter, 1)
 
     def _listen(self) -> None:
-        silent_since = None
         while not self._stop.is_set():
             try:
-                reply = self.store.wait(
-                    lambda left: ("BLMPOP", left, 1, self.mailbox, "LEFT", "COUNT", 100), self.settings.lease
-                )
-                silent_since = None
+                blobs = self.take(self.mailbox, self.settings.lease, 100)
             except BrokerUnreachable as exc:
-                silent_since = silent_since or time.monotonic()
-                if time.monotonic() - silent_since > self.settings.lease * 2:
-                    self._give_up(exc)
-                    return
-                self._stop.wait(0.2)  # a bounded pause between attempts to reach Redis again
-                continue
-            for blob in reply[1] if reply else ():
+                self._give_up(exc)
+                return
+            for blob in blobs:
                 self._deliver(blob)
 
     def _give_up(self, exc: BrokerUnreachable) -> None:

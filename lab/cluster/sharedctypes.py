@@ -20,7 +20,7 @@ from typing import Any
 
 from lab.cluster import run as runs
 from lab.cluster.run import Run
-from lab.cluster.store import Script
+from lab.cluster.script import Script
 from lab.cluster.synchronize import SemLock
 from lab.errors import BrokerUnreachable
 
@@ -35,7 +35,7 @@ return 1
 
 _UNLESS_LOCKED = "if redis.call('HGET', KEYS[4], 'value') == '0' then return false end\n"
 
-READ_UNLESS_LOCKED = Script(_UNLESS_LOCKED + "return redis.call('GETRANGE', KEYS[3], ARGV[3], ARGV[4])")
+READ_UNLESS_LOCKED = Script(_UNLESS_LOCKED + "return redis.call('GETRANGE', KEYS[3], ARGV[3], ARGV[4])", numbered=False)
 
 WRITE_UNLESS_LOCKED = Script(
     """

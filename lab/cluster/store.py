@@ -1,12 +1,11 @@
 """Redis as seen by one process: one ordered lane for what does not block, a lane of its own for each thread that waits.
 
-Everything that a process tells Redis without blocking goes down *one* connection, under a lock. Redis executes a
-connection's commands in the order in which they were sent, so two threads of a process see each other's writes in
-program order even when the first did not wait for its reply (``post``). A command that blocks would hold up that lane,
-so each waiting thread has a second connection, used only after the replies of the first are in (``wait``).
+Everything that a process tells Redis without blocking goes down *one* lane, under a lock. Redis executes a connection's
+commands in the order in which they were sent, so two threads of a process see each other's writes in program order even
+when the first did not wait for its reply (``post``). A command that blocks would hold up that lane, so each waiting thread
+has a second one, used only after the replies of the first are in (``wait``).
 
-Connections are redis-py's own, so TLS, authentication and the handshake are too; what is left out is its client object,
-which looks up, times and retries each command, and has no way to send now and read later.
+When Redis goes away, every method here goes on trying for as long as the store is patient, and then goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,16 +16,17 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from hashlib import sha1
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from lab.cluster.wire import LARGE
+from lab.cluster.lane import Broken, Command, Lane
+from lab.cluster.link import Link
+from lab.cluster.outage import Outage
 from lab.errors import BrokerUnreachable, LeaseLost
 
 SLICE = 5.0
@@ -35,139 +35,25 @@ SLICE = 5.0
 GRACE = 5.0
 """Seconds, beyond those that a command blocks, after which a server that has not answered is taken for dead."""
 
-_HELPERS = {
-    "alive": "local function alive(process) return redis.call('ZSCORE', processes, process) end",
-    # a process whose lease lapsed changes nothing any more
-    "fenced": "local function fenced() if not alive(me) then return redis.error_reply('LEASELOST ' .. me) end end",
-    "keep": "local function keep(key) redis.call('PEXPIRE', key, ttl) end",
-    "create": "local function create(key) redis.call('SADD', registry, key) keep(registry) keep(key) end",
-    "now": "local function now() local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000) end",
-    # a list is gone when it is empty, and its expiry with it
-    "push": "local function push(key, ...) if redis.call('RPUSH', key, ...) == select('#', ...) then keep(key) end end",
-    # who has waited longest, of those that are still alive
-    "next_waiter": """
-local function next_waiter(waiters)
-  while true do
-    local waiter = redis.call('LPOP', waiters)
-    if not waiter or alive(string.match(waiter, '^[^/]+')) then return waiter end
-  end
-end""",
-    # hand a place to whoever is next
-    "grant": """
-local function grant(sem)
-  local waiter = next_waiter(sem .. ':waiters')
-  if not waiter then return false end
-  redis.call('HSET', sem, 'holder', waiter)
-  push(base .. 'wake:' .. waiter, redis.call('HINCRBY', sem, 'fence', 1))
-  return true
-end""",
-    # one holder fewer of a pipe's end; the peer of the last one reads end of file
-    "hang_up": """
-local function hang_up(tail, token)
-  if redis.call('SREM', tail .. ':holders', token) == 1 and redis.call('EXISTS', tail .. ':holders') == 0 then
-    local head = string.sub(tail, 1, -2) .. (string.sub(tail, -1) == 'a' and 'b' or 'a')
-    push(head, '')
-    redis.call('DEL', tail)
-  end
-end""",
-}
-SCRIPTS: list[Script] = []
-
-
-class Script:
-    """A Lua script that Redis runs between two other commands; KEYS and ARGV of the caller start at 3.
-
-    The first two of each are known to it by name: ``processes`` (sorted set of the run's processes, id to lease expiry
-    in milliseconds of the server's clock), ``registry`` (set of the run's keys), ``me`` (id of the calling process) and
-    ``ttl`` (milliseconds that a key lives). ``base`` is what the run's keys begin with. The helpers above can be called.
-    """
-
-    def __init__(self, text: str) -> None:
-        head = "local processes, registry, me, ttl = KEYS[1], KEYS[2], ARGV[1], ARGV[2]\n"
-        body = text
-        for name, helper in reversed(_HELPERS.items()):  # only those that are used, which is quicker to run
-            if f"{name}(" in body:
-                body = f"{helper}\n{body}"
-        self.text = head + ("local base = string.sub(registry, 1, -5)\n" if "base" in body else "") + body
-        self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-        SCRIPTS.append(self)
-
-
-class Link:
-    """One connection; a reply belongs to whoever sent the command, so its user holds it alone."""
-
-    def __init__(self, pool: redis.ConnectionPool, timeout: float) -> None:
-        self._connection: Any = pool.connection_class(**{**pool.connection_kwargs, "socket_timeout": timeout})
-        self._connection.register_connect_callback(self._load_scripts)
-
-    def _load_scripts(self, connection: Any) -> None:
-        # on every connect, so that a restarted server knows them again
-        connection.send_packed_command(_pack([("SCRIPT", "LOAD", script.text) for script in SCRIPTS]))
-        for _ in SCRIPTS:
-            connection.read_response()
-
-    def send(self, commands: Sequence[tuple[Any, ...]]) -> None:
-        """Send commands; as many replies will come."""
-        self._connection.send_packed_command(_pack(commands), check_health=False)
-
-    def read(self) -> Any:
-        """The next reply; an error reply is returned, not raised, so that the ones after it keep their places."""
-        try:
-            return self._connection.read_response(disable_decoding=True)
-        except redis.ResponseError as exc:
-            return exc
-
-    def fileno(self) -> int:
-        """The socket's descriptor, to select on."""
-        return int(self._connection._sock.fileno())
-
-    @property
-    def closed(self) -> bool:
-        """Whether the next command would connect first."""
-        return self._connection._sock is None
-
-    def close(self) -> None:
-        """Disconnect."""
-        self._connection.disconnect()
-
-
-def _pack(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Commands as buffers to send one after another: one for all that is small, and each large part as it is."""
-    buffers: list[Any] = []
-    small: list[Any] = []
-    for command in commands:
-        if list not in map(type, command):
-            small.append(hiredis.pack_command(command))
-            continue
-        small.append(b"*%d\r\n" % len(command))
-        for argument in command:
-            parts = argument if type(argument) is list else [_bytes(argument)]
-            small.append(b"$%d\r\n" % sum(map(len, parts)))
-            for part in parts:
-                if len(part) < LARGE:
-                    small.append(part)
-                else:
-                    buffers += [b"".join(small), part]
-                    small = []
-            small.append(b"\r\n")
-    return [*buffers, b"".join(small)]
-
-
-def _bytes(argument: Any) -> Any:
-    return argument if isinstance(argument, (bytes, memoryview)) else str(argument).encode()
+UNREAD, UNREAD_BYTES = 1_000, 1 << 23
+"""Commands, and their bytes, sent without reading a reply: neither side's buffers may grow without bound."""
 
 
 class Store:
     """The lanes of this process to one Redis.
 
+    Commands that are not numbered scripts must do no harm when they run twice (see ``lane.Lane``).
+
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
+        patience: Seconds for which a Redis that was there, and went away, is waited for.
+        tell: Whether to tell the user when that happens.
 
     Raises (every method):
-        BrokerUnreachable: The connection could not be made, or broke.
+        BrokerUnreachable: The first connection could not be made, or a broken one not in time.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: float = 0.0, tell: bool = False) -> None:
         self._pool = redis.ConnectionPool.from_url(
             url,
             protocol=2,
@@ -177,35 +63,34 @@ class Store:
             **({} if url.startswith("unix:") else {"socket_keepalive": True}),
         )
         self.address = _address(url)
-        self._lock = threading.Lock()
-        self._lane = Link(self._pool, GRACE)
-        self._unread = 0
-        self._late_error: Exception | None = None
-        self._deferred: deque[tuple[Any, ...]] = deque()
-        self._waiting = threading.local()
-        self._guard = _BrokenMeansUnreachable(self)
+        self.outage = Outage(self.address, patience, tell)
+        self._begin()
         _STORES.add(self)
+
+    def _begin(self) -> None:
+        self._lane = Lane(Link(self._pool, GRACE), self.outage)
+        self._turn = _Turn(self._lane)
+        self._late_error: Exception | None = None
+        self._deferred: deque[Command] = deque()
+        self._waiting = threading.local()
 
     def after_fork(self) -> None:
         """Give a forked child lanes of its own; the sockets it inherited stay the parent's."""
-        self._lock = threading.Lock()
-        self._lane = Link(self._pool, GRACE)
-        self._unread, self._late_error = 0, None
-        self._deferred = deque()
-        self._waiting = threading.local()
+        self.outage.after_fork()
+        self._begin()
 
     def call(self, *command: Any) -> Any:
         """Run one command; its reply."""
         return self.pipeline([command])[0]
 
-    def pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands in one round trip; their replies, the first error raised."""
-        with self._guard, self._lock:
+        with self._turn:
             self._flush()
             self._lane.send(commands)
-            self._settle()
+            self._settle(len(commands))
             replies = [self._lane.read() for _ in commands]
-            self._raise_late()
+        self._raise_late()
         for reply in replies:
             if isinstance(reply, Exception):
                 raise translated(reply)
@@ -216,41 +101,40 @@ class Store:
 
         An error it meets is raised by the next call that does wait.
         """
-        with self._guard, self._lock:
+        with self._turn:
             self._flush()
             self._lane.send([command])
-            self._unread += 1
-            if self._unread > 1_000:  # let neither side's buffer of unread replies grow without bound
+            if self._lane.unread > UNREAD or self._lane.unread_bytes > UNREAD_BYTES:
                 self._settle()
 
     def defer(self, *command: Any) -> None:
         """Send a command from a finalizer, which may run anywhere, even inside ``pipeline`` of this very thread.
 
         Excluded: waiting for a lock that the interrupted frame below holds, and a command sent between that frame's
-        own command and its reply. If the lane is taken, whoever uses it next sends this first.
+        own command and its reply. If the lane is taken, or broken, whoever uses it next sends this first.
         """
         self._deferred.append(command)
-        if self._lock.acquire(blocking=False):
+        if self._turn.lock.acquire(blocking=False):
             try:
-                self._flush()
-            except (redis.RedisError, OSError):
-                return  # the object dies with the connection; its keys expire
+                while self._deferred and self._lane.send_if_open([self._deferred[0]]):
+                    self._deferred.popleft()
             finally:
-                self._lock.release()
+                self._turn.lock.release()
 
     def settle(self) -> None:
         """Wait until everything posted so far has taken effect, and raise what went wrong with it."""
-        with self._guard, self._lock:
+        with self._turn:
             self._flush()
             self._settle()
-            self._raise_late()
+        self._raise_late()
 
     def wait(
         self,
-        command: Callable[[float], tuple[Any, ...]],
+        command: Callable[[float], Command],
         timeout: float | None,
-        before: Sequence[tuple[Any, ...]] = (),
-        after: Sequence[tuple[Any, ...]] = (),
+        before: Sequence[Command] = (),
+        after: Sequence[Command] = (),
+        recover: Callable[[int], list[Any] | None] | None = None,
     ) -> Any:
         """Run a blocking command until it replies something or time is up; None if time is up.
 
@@ -260,45 +144,57 @@ class Store:
             before: Commands for Redis to run first, in the same round trip; their replies are dropped.
             after: Commands for Redis to run as soon as the blocking one has ended, in the same round trip. If there are
                 any, the reply is a list: the blocking one's and theirs.
+            recover: Called when the connection broke and was made again, with the number of numbered commands that took
+                effect. It returns the replies that were lost, or None after having done what ``before`` says: then
+                the blocking command is sent again. Without it, everything is sent again.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         # Excluded: a waiter on its own lane overtaking what this process posted before it began to wait.
-        if self._unread or self._deferred:
+        if self._lane.unread or self._deferred:
             self.settle()
-        link = self._own_link()
+        lane = self._own_lane()
         while True:
             left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
-            if left <= 0:
-                return None
-            with self._guard:
-                link.send([*before, command(max(left, 0.001)), *after])
-                replies = [link.read() for _ in range(len(before) + 1 + len(after))]
+            try:
+                replies = lane.attempt([*before, command(max(left, 0.001)), *after])[len(before) :]
+            except Broken as broken:
+                if recover is None:
+                    continue
+                if (replies := recover(broken.applied)) is None:  # type: ignore[assignment]
+                    before = ()
+                    continue
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise translated(reply)
-            replies, before = replies[len(before) :], ()
+            before = ()
             if replies[0] is not None:
                 return replies if after else replies[0]
+            if deadline is not None and time.monotonic() >= deadline:
+                return None
+
+    def end_wait(self) -> None:
+        """After a wait of this thread was interrupted: make sure that Redis does not go on with it."""
+        with suppress(redis.RedisError, OSError):  # then the next to wait on the lane does it
+            self._own_lane().link.connect_again()
 
     def link(self) -> Link:
         """A fresh connection for a caller that watches its socket itself and closes it."""
         return Link(self._pool, SLICE + GRACE)
 
-    def _own_link(self) -> Link:
-        link: Link | None = getattr(self._waiting, "link", None)
-        if link is None:
-            link = self._waiting.link = self.link()
-        return link
+    def _own_lane(self) -> Lane:
+        lane: Lane | None = getattr(self._waiting, "lane", None)
+        if lane is None:
+            lane = self._waiting.lane = Lane(self.link(), self.outage)
+        return lane
 
     def _flush(self) -> None:
         while self._deferred:
-            self._lane.send([self._deferred.popleft()])
-            self._unread += 1
+            self._lane.send([self._deferred[0]])
+            self._deferred.popleft()
 
-    def _settle(self) -> None:
-        while self._unread:
+    def _settle(self, but: int = 0) -> None:
+        while self._lane.unread > but:
             reply = self._lane.read()
-            self._unread -= 1
             if isinstance(reply, Exception):
                 self._late_error = translated(reply)
 
@@ -308,22 +204,22 @@ class Store:
             raise error
 
 
-class _BrokenMeansUnreachable:
-    """Turns redis-py's errors into ours. A class, as it stands around every command: a generator would cost 2 us."""
+class _Turn:
+    """One thread's use of the lane. A class, as it stands around every command: a generator would cost 2 us."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, lane: Lane) -> None:
+        self.lock = threading.Lock()
+        self._lane = lane
+        self._mark = 0
 
     def __enter__(self) -> None:
-        pass
+        self.lock.acquire()
+        self._mark = self._lane.sent
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        if exc is None:
-            return
-        if self._store._lane.closed:  # broken, or interrupted in the middle of a reply: redis-py gave it up
-            self._store._unread = 0
-        if isinstance(exc, redis.RedisError):
-            raise unreachable(self._store.address, exc) from exc
+        if exc is not None:
+            self._lane.abandon(self._mark)
+        self.lock.release()
 
 
 _STORES: weakref.WeakSet[Store] = weakref.WeakSet()
@@ -348,19 +244,6 @@ def translated(error: Exception) -> Exception:
     if text.startswith(("READONLY", "OOM", "NOPERM", "MISCONF")):
         return BrokerUnreachable(f"Redis refuses the command: {text}.", "Look at its log, or at the user's ACL.")
     return error
-
-
-def unreachable(address: str, exc: Exception) -> BrokerUnreachable:
-    """The error for a Redis that does not answer, or not to us."""
-    if isinstance(exc, redis.AuthenticationError):
-        reason = str(exc).rstrip(".")
-        return BrokerUnreachable(
-            f"Redis at {address} refused the user or password: {reason}.", "Correct CROSSHOST_BROKER_URL."
-        )
-    return BrokerUnreachable(
-        f"Redis at {address} does not answer: {exc}",
-        "Start it, correct CROSSHOST_BROKER_URL, or do without: unset CROSSHOST_BROKER_URL",
-    )
 
 
 def _address(url: str) -> str:

@@ -27,7 +27,7 @@ import redis
 
 from lab.cluster import run as runs
 from lab.cluster.run import Run
-from lab.cluster.store import Script
+from lab.cluster.script import Script
 
 RECURSIVE_MUTEX, SEMAPHORE = synchronize.RECURSIVE_MUTEX, synchronize.SEMAPHORE  # type: ignore[attr-defined]
 SEM_VALUE_MAX: int = synchronize.SEM_VALUE_MAX  # type: ignore[attr-defined]
@@ -90,7 +90,7 @@ end
 return 1
 """)
 
-VALUE = Script("return redis.call('HGET', KEYS[3], 'value') or ARGV[3]")
+VALUE = Script("return redis.call('HGET', KEYS[3], 'value') or ARGV[3]", numbered=False)
 
 _tickets = itertools.count()
 
@@ -166,7 +166,7 @@ class SemLock:
         wake = self.run.key("wake", ticket)
         try:
             timeout = None if deadline is None else deadline - time.monotonic()
-            if self.run.store.wait(lambda left: ("BLPOP", wake, left), timeout) is not None:
+            if self.run.take(wake, timeout):
                 return True
         except BaseException:
             # Excluded: being handed the place between the interruption and the withdrawal, and keeping it for ever.
@@ -224,7 +224,7 @@ class _OverRedis:
 class Lock(_OverRedis, synchronize.Lock):
     """A lock that excludes on every host.
 
-    On Redis: hash ``sem:ID`` with value 1 or 0; one script to acquire, one to release, BLPOP to wait.
+    On Redis: hash ``sem:ID`` with value 1 or 0; one script to acquire, one to release, BLMOVE to wait.
 
     Differs from multiprocessing: it is free again when its holder has ended. Waiters get it in the order in which they
     came. Released by a process that was taken for dead, it raises LeaseLost.
@@ -306,7 +306,7 @@ class Condition(synchronize.Condition):
             self._lock.release()
         try:
             wake = self._run.key("wake", ticket)
-            if self._run.store.wait(lambda left: ("BLPOP", wake, left), timeout) is not None:
+            if self._run.take(wake, timeout):
                 return True
             return bool(self._run.eval(WITHDRAW, [self._name], ticket))
         except BaseException:

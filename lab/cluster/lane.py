@@ -1,0 +1,215 @@
+"""A stream of commands to Redis that survives the connection that carries it."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+from lab.cluster.link import Link
+from lab.cluster.outage import LOST, Outage
+from lab.cluster.script import NUMBERED, RECALL
+from lab.errors import BrokerUnreachable
+
+Command = tuple[Any, ...]
+
+
+class Lane:
+    """Commands that Redis runs in the order in which they were sent, each once, whatever happens to the connection.
+
+    What was sent and not yet answered is remembered. When the connection breaks, a new one is made, the journal says how far
+    Redis came (see ``script``), and the rest is sent again. Commands that are not numbered are sent again too, so they must
+    be such that running them twice does no harm; in one batch, they come after the numbered ones.
+
+    Args:
+        link: The connection.
+        outage: What is known about the server's absence.
+    """
+
+    def __init__(self, link: Link, outage: Outage) -> None:
+        self.link = link
+        self.sent = 0  # commands ever
+        self.unread_bytes = 0
+        self._outage = outage
+        self._name = secrets.token_hex(4)
+        self._number = 0
+        self._unread: deque[Command] = deque()
+        self._replies: deque[Any] = deque()  # to the oldest of the unread, known after the connection was made again
+
+    @property
+    def unread(self) -> int:
+        """Commands without a reply."""
+        return len(self._unread)
+
+    def send(self, commands: Sequence[Command]) -> None:
+        """Send commands.
+
+        Raises:
+            BrokerUnreachable: There is no connection, and none could be made for as long as we wait.
+        """
+        numbered = self._enlist(commands)
+        if self.link.closed:
+            self.resume()
+            return
+        try:
+            self.unread_bytes += self.link.send(numbered)
+        except LOST:
+            self.resume()
+
+    def send_if_open(self, commands: Sequence[Command]) -> bool:
+        """Send commands without ever waiting; False if there is no connection now. If it breaks, the next user resumes."""
+        if self.link.closed:
+            return False
+        try:
+            self.unread_bytes += self.link.send(self._enlist(commands))
+        except LOST:
+            self.link.close()
+        return True
+
+    def read(self) -> Any:
+        """The reply to the oldest command without one; an error reply is returned, not raised."""
+        if not self._replies and not self.link.closed:
+            try:
+                reply = self.link.read()
+            except LOST:
+                self.resume()
+            else:
+                self._unread.popleft()
+                self._count_read()
+                return reply
+        elif not self._replies:
+            self.resume()
+        self._unread.popleft()
+        self._count_read()
+        return self._replies.popleft()
+
+    def abandon(self, mark: int) -> None:
+        """Give up every command sent since ``sent`` was ``mark``, as its sender was interrupted.
+
+        Their replies may be half read, so the connection goes as well; what was sent before is taken up again by whoever
+        uses the lane next.
+        """
+        self.link.close()
+        self._replies.clear()
+        for _ in range(min(self.sent - mark, len(self._unread))):
+            self._unread.pop()
+
+    def attempt(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands, one of which may block, and read their replies.
+
+        Raises:
+            Broken: The connection broke; it has been made again. Nothing was sent again.
+            BrokerUnreachable: It could not be made again.
+        """
+        if self.link.closed:
+            self._connect()
+        mark, numbered = self.sent, self._enlist(commands)
+        try:
+            self.link.send(numbered)
+            replies = [self.link.read() for _ in numbered]
+        except LOST as exc:
+            applied = self._applied_after_connecting()
+            self._unread.clear()
+            raise Broken(applied) from exc
+        except BaseException:
+            self.abandon(mark)
+            raise
+        self._unread.clear()
+        return replies
+
+    def resume(self) -> None:
+        """Make the connection again, and have Redis do what it has not done of what it was sent."""
+        while True:
+            self._connect()
+            try:
+                done, reply = self._done()
+                rest = list(self._unread)[done:]
+                if rest:
+                    self.link.send(rest)
+                replies = [self.link.read() for _ in rest]
+            except BrokerUnreachable:  # an OSError as well, but not one to try again after
+                raise
+            except LOST:
+                continue
+            self._replies = deque([None] * (done - 1) + [reply] * (done > 0) + replies)
+            return
+
+    def _connect(self) -> None:
+        while True:
+            try:
+                self.link.connect_again()
+            except (redis.RedisError, OSError) as exc:
+                self._outage.pause(exc)
+            else:
+                self._outage.over()
+                return
+
+    def _applied_after_connecting(self) -> int:
+        while True:
+            self._connect()
+            try:
+                done, _ = self._done()
+            except BrokerUnreachable:
+                raise
+            except LOST:
+                continue
+            return sum(command[0] is NUMBERED for command in list(self._unread)[:done])
+
+    def _done(self) -> tuple[int, Any]:
+        """How many of the unread commands have surely been run, and the reply to the last of those."""
+        asked: dict[str, Command] = {}
+        for command in self._unread:
+            if command[0] is NUMBERED:
+                processes, registry, me, ttl = command[3], command[4], *command[3 + command[2] :][:2]
+                asked[registry] = ("EVALSHA", RECALL.sha, 2, processes, registry, me, ttl, self._name)
+        if not asked:
+            return 0, None
+        self.link.send(list(asked.values()))
+        last, reply = 0, None
+        for answer in [self.link.read() for _ in asked]:
+            if answer == -1:
+                raise _lost_data(self._outage.address)
+            if isinstance(answer, Exception):
+                raise answer
+            if answer and int(answer[0]) > last:
+                last, reply = int(answer[0]), answer[1] if len(answer) > 1 else None
+        numbered = [n for n, command in enumerate(self._unread) if command[0] is NUMBERED and command[-1] <= last]
+        return (numbered[-1] + 1, reply) if numbered else (0, None)
+
+    def _enlist(self, commands: Sequence[Command]) -> list[Command]:
+        """Number the commands that need it, and remember all until their replies are read."""
+        self.sent += len(commands)
+        listed = []
+        for command in commands:
+            if command[0] is NUMBERED:
+                self._number += 1
+                command = (*command, self._name, self._number)
+            listed.append(command)
+        self._unread.extend(listed)
+        return listed
+
+    def _count_read(self) -> None:
+        if not self._unread:
+            self.unread_bytes = 0
+
+
+class Broken(Exception):
+    """A connection broke in the middle of a batch, and has been made again.
+
+    Attributes:
+        applied: How many of the batch's numbered commands took effect.
+    """
+
+    def __init__(self, applied: int) -> None:
+        super().__init__(applied)
+        self.applied = applied
+
+
+def _lost_data(address: str) -> BrokerUnreachable:
+    return BrokerUnreachable(
+        f"Redis at {address} is back, but does not know this program any more.",
+        "It was restarted without its append-only file, flushed, or away for too long. Start it with: appendonly yes",
+    )

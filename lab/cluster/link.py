@@ -1,0 +1,115 @@
+"""One connection to Redis, without the client object around it.
+
+Connections are redis-py's own, so TLS, authentication and the handshake are too; what is left out is its client object,
+which looks up, times and retries each command, and has no way to send now and read later.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+import redis
+
+from lab.cluster.script import SCRIPTS
+from lab.cluster.wire import LARGE
+
+
+class Link:
+    """One connection; a reply belongs to whoever sent the command, so its user holds it alone.
+
+    Args:
+        pool: Says how to connect.
+        timeout: Seconds after which a server that has not answered is taken for dead.
+    """
+
+    def __init__(self, pool: redis.ConnectionPool, timeout: float) -> None:
+        self._name = f"crosshost-{secrets.token_hex(6)}"
+        kwargs = {**pool.connection_kwargs, "socket_timeout": timeout, "client_name": self._name}
+        self._connection: Any = pool.connection_class(**kwargs)
+        self._connection.register_connect_callback(self._on_connect)
+        self._id: int | None = None
+        self._former: set[int] = set()
+
+    def _on_connect(self, connection: Any) -> None:
+        # on every connect, so that a restarted server knows the scripts again
+        commands = [("SCRIPT", "LOAD", script.text) for script in SCRIPTS]
+        connection.send_packed_command(pack([*commands, ("CLIENT", "ID")]))
+        for _ in commands:
+            connection.read_response()
+        self._id = int(connection.read_response())
+
+    def connect_again(self) -> None:
+        """Make the connection anew, and make sure that nothing sent over a former one can still take effect.
+
+        Excluded: a connection that broke on this side alone, in a network that swallows packets. Redis would still run what
+        arrives late over it, and give the next item to a blocked command whose reply nobody reads.
+        """
+        if self._id is not None:
+            self._former.add(self._id)
+        self.close()
+        self._connection.connect()
+        for former in list(self._former):
+            self._end(former)
+            self._former.discard(former)
+
+    def _end(self, former: int) -> None:
+        # after a restart of the server the number may belong to somebody else's connection, so the name is compared
+        self.send([("CLIENT", "LIST", "ID", former)])
+        if f"name={self._name} ".encode() in (self.read() or b""):
+            self.send([("CLIENT", "KILL", "ID", former)])
+            self.read()
+
+    def send(self, commands: Sequence[tuple[Any, ...]]) -> int:
+        """Send commands, connecting first if need be; as many replies will come. Returns the number of bytes."""
+        buffers = pack(commands)
+        self._connection.send_packed_command(buffers, check_health=False)
+        return sum(map(len, buffers))
+
+    def read(self) -> Any:
+        """The next reply; an error reply is returned, not raised, so that the ones after it keep their places."""
+        try:
+            return self._connection.read_response(disable_decoding=True)
+        except redis.ResponseError as exc:
+            return exc
+
+    def fileno(self) -> int:
+        """The socket's descriptor, to select on."""
+        return int(self._connection._sock.fileno())
+
+    @property
+    def closed(self) -> bool:
+        """Whether the next command would connect first."""
+        return self._connection._sock is None
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._connection.disconnect()
+
+
+def pack(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Commands as buffers to send one after another: one for all that is small, and each large part as it is."""
+    buffers: list[Any] = []
+    small: list[Any] = []
+    for command in commands:
+        if list not in map(type, command):
+            small.append(hiredis.pack_command(command))
+            continue
+        small.append(b"*%d\r\n" % len(command))
+        for argument in command:
+            parts = argument if type(argument) is list else [_bytes(argument)]
+            small.append(b"$%d\r\n" % sum(map(len, parts)))
+            for part in parts:
+                if len(part) < LARGE:
+                    small.append(part)
+                else:
+                    buffers += [b"".join(small), part]
+                    small = []
+            small.append(b"\r\n")
+    return [*buffers, b"".join(small)]
+
+
+def _bytes(argument: Any) -> Any:
+    return argument if isinstance(argument, (bytes, memoryview)) else str(argument).encode()

@@ -1,0 +1,106 @@
+"""Lua scripts, and how one of them takes effect exactly once although its reply may be lost.
+
+A connection can break after Redis ran a script and before the reply came. Whoever sent it cannot tell that from a
+connection which broke before: sent again, the script may act twice; not sent again, not at all. So a script that changes
+something is *numbered*: it writes its number, and what it replied, into a journal, in the same step as the change itself.
+After the connection is made again, the journal says how far Redis came (``lane.Lane``).
+
+On Redis: hash ``journal:PROCESS`` of a run, one field for each connection of the process: the last number and its reply.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha1
+
+NUMBERED = b"EVALSHA"
+"""The first word of a numbered command, to be compared by ``is``: Redis sees no difference, a lane does."""
+
+_HELPERS = {
+    "alive": "local function alive(process) return redis.call('ZSCORE', processes, process) end",
+    # a process whose lease lapsed changes nothing any more
+    "fenced": "local function fenced() if not alive(me) then return redis.error_reply('LEASELOST ' .. me) end end",
+    "keep": "local function keep(key) redis.call('PEXPIRE', key, ttl) end",
+    "create": "local function create(key) redis.call('SADD', registry, key) keep(registry) keep(key) end",
+    "now": "local function now() local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000) end",
+    # a list is gone when it is empty, and its expiry with it
+    "push": "local function push(key, ...) if redis.call('RPUSH', key, ...) == select('#', ...) then keep(key) end end",
+    # who has waited longest, of those that are still alive
+    "next_waiter": """
+local function next_waiter(waiters)
+  while true do
+    local waiter = redis.call('LPOP', waiters)
+    if not waiter or alive(string.match(waiter, '^[^/]+')) then return waiter end
+  end
+end""",
+    # hand a place to whoever is next
+    "grant": """
+local function grant(sem)
+  local waiter = next_waiter(sem .. ':waiters')
+  if not waiter then return false end
+  redis.call('HSET', sem, 'holder', waiter)
+  push(base .. 'wake:' .. waiter, redis.call('HINCRBY', sem, 'fence', 1))
+  return true
+end""",
+    # one holder fewer of a pipe's end; the peer of the last one reads end of file
+    "hang_up": """
+local function hang_up(tail, token)
+  if redis.call('SREM', tail .. ':holders', token) == 1 and redis.call('EXISTS', tail .. ':holders') == 0 then
+    local head = string.sub(tail, 1, -2) .. (string.sub(tail, -1) == 'a' and 'b' or 'a')
+    push(head, '')
+    redis.call('DEL', tail)
+  end
+end""",
+}
+_HEAD = "local processes, registry, me, ttl = KEYS[1], KEYS[2], ARGV[1], ARGV[2]\n"
+_BASE = "local base = string.sub(registry, 1, -5)\n"
+_NUMBERED = """
+local number, lane = table.remove(ARGV), table.remove(ARGV)
+local function effect()
+%s
+end
+local reply = effect()
+local journal = base .. 'journal:' .. me
+if redis.call('HSET', journal, lane, cmsgpack.pack({number%s})) == 1 then
+  -- a finalizer may come after the end of the run, which leaves nothing behind
+  if redis.call('EXISTS', processes) == 1 then create(journal) else redis.call('DEL', journal) end
+end
+return reply
+"""
+
+SCRIPTS: list[Script] = []
+
+
+class Script:
+    """A Lua script that Redis runs between two other commands; KEYS and ARGV of the caller start at 3.
+
+    The first two of each are known to it by name: ``processes`` (sorted set of the run's processes, id to lease expiry
+    in milliseconds of the server's clock), ``registry`` (set of the run's keys), ``me`` (id of the calling process) and
+    ``ttl`` (milliseconds that a key lives). ``base`` is what the run's keys begin with. The helpers above can be called.
+
+    Args:
+        text: What it does.
+        numbered: Whether it must not be run again when its reply is lost. False for what only reads, and for what has the
+            same effect and reply when it is run twice.
+        kept: Whether the journal keeps its reply; False where that is large and can be told from what it changed.
+    """
+
+    def __init__(self, text: str, numbered: bool = True, kept: bool = True) -> None:
+        self.word = NUMBERED if numbered else "EVALSHA"
+        body = _NUMBERED % (text, ", reply" if kept else "") if numbered else text
+        for name, helper in reversed(_HELPERS.items()):  # only those that are used, which is quicker to run
+            if f"{name}(" in body:
+                body = f"{helper}\n{body}"
+        self.text = _HEAD + (_BASE if "base" in body else "") + body
+        self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        SCRIPTS.append(self)
+
+
+RECALL = Script(
+    """
+if redis.call('EXISTS', processes) == 0 then return -1 end
+local last = redis.call('HGET', base .. 'journal:' .. me, ARGV[3])
+return last and cmsgpack.unpack(last)
+""",
+    numbered=False,
+)
+"""The last number of a lane that took effect, with its reply; nil if none did, -1 if Redis does not know the run."""
