@@ -64,7 +64,7 @@ _ConnectionBase: Any = connection._ConnectionBase  # private, and the stdlib's o
 class Connection(_ConnectionBase):  # type: ignore[misc]
     """One end of a pipe.
 
-    On Redis: EVALSHA of a push to send, BLPOP to receive, LLEN and BLMOVE to poll.
+    On Redis: EVALSHA of a push to send, BLMOVE to receive, LLEN and BLMOVE to poll.
 
     Differs from multiprocessing: ``send`` returns when Redis has the message and never waits for a reader; ``fileno``
     raises, as there is nothing to select on.

@@ -27,8 +27,7 @@ FORGET = Script("redis.call('UNLINK', KEYS[3], KEYS[4]) redis.call('SREM', regis
 
 MORE = Script(
     """
-local wanted = tonumber(ARGV[3])
-local more = wanted > 0 and redis.call('LPOP', KEYS[3], wanted) or {}
+local more = redis.call('LPOP', KEYS[3], ARGV[3]) or {}
 if #more > 0 then redis.call('RPUSH', KEYS[4], unpack(more)) end
 keep(KEYS[4])
 return more
@@ -107,6 +106,9 @@ class Hand:
             _, taken = self._run.store.pipeline([("UNLINK", other), ("LRANGE", hand, 0, -1)])
             return [taken[0], taken[1:]] if taken else None
 
-        more = self._run.command(MORE, [source, hand], most - 1)
+        keep = ("PEXPIRE", hand, self._run.ttl)
+        more = self._run.command(MORE, [source, hand], most - 1) if most > 1 else keep
         reply = self._run.store.wait(move, timeout, before=[("UNLINK", other)], after=[more], recover=recover)
-        return [reply[0], *reply[1]] if reply else []
+        if not reply:
+            return []
+        return [reply[0], *reply[1]] if most > 1 else reply[:1]

@@ -58,7 +58,10 @@ class Link:
     def _end(self, former: int) -> None:
         # after a restart of the server the number may belong to somebody else's connection, so the name is compared
         self.send([("CLIENT", "LIST", "ID", former)])
-        if f"name={self._name} ".encode() in (self.read() or b""):
+        listed = self.read()
+        if isinstance(listed, Exception):
+            raise listed
+        if f"name={self._name} ".encode() in listed:
             self.send([("CLIENT", "KILL", "ID", former)])
             self.read()
 

@@ -135,6 +135,7 @@ class Popen:
 
     def _send_message(self) -> None:
         from kombu.exceptions import OperationalError
+        from redis import RedisError
 
         from lab.cluster.context import default_context
 
@@ -142,7 +143,7 @@ class Popen:
             default_context().app.send_task(
                 PROCESS_TASK, [self._run.id, self.process_id], queue=PROCESS_QUEUE, ignore_result=True
             )
-        except (OperationalError, OSError) as exc:
+        except (OperationalError, RedisError, OSError) as exc:
             raise BrokerUnreachable(f"The message that starts a process could not be sent: {exc}") from exc
 
     def _wait_for_start(self, key: str) -> None:
