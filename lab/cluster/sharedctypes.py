@@ -55,6 +55,16 @@ if refused then return refused end
 return redis.call('BITFIELD', KEYS[3], 'INCRBY', ARGV[3], 0, ARGV[4])[1]
 """)
 
+ADD_ONCE = Script("""
+local refused = fenced()
+if refused then return refused end
+local ids = KEYS[3] .. ':ids'
+if redis.call('SADD', ids, ARGV[5]) == 0 then return 0 end
+if redis.call('SCARD', ids) == 1 then create(ids) end
+redis.call('BITFIELD', KEYS[3], 'INCRBY', ARGV[3], 0, ARGV[4])
+return 1
+""")
+
 ADD_FLOAT = Script("""
 local refused = fenced()
 if refused then return refused end
@@ -162,6 +172,21 @@ class SharedValue(_Raw):
         self._native(amount)
         run_reply = run.eval(ADD, [key], f"i{self._width * 8}", amount)
         return self._native(run_reply).value
+
+    def add_once(self, amount: int, number: object) -> bool:
+        """Add, unless it was done under this number before; whether it was added.
+
+        Remembering and adding are one step, so the effect happens once however often the call is repeated, and whoever dies
+        in between. On Redis: set ``memory:ID:ids``, which lives as long as the run.
+
+        Raises:
+            TypeError: The value is no integer.
+        """
+        if self._native in (ctypes.c_float, ctypes.c_double):
+            raise TypeError("add_once is for integers")
+        self._native(amount)
+        run, key = self._memory.run, self._memory.key
+        return bool(run.eval(ADD_ONCE, [key], f"i{self._width * 8}", amount, str(number)))
 
     def __repr__(self) -> str:
         return f"{self._native.__name__}({self.value!r})"
@@ -323,6 +348,10 @@ class Synchronized(_Synchronized, sharedctypes.Synchronized):  # type: ignore[ty
     def add(self, amount: float) -> Any:
         """Add in one step, without the lock and whoever holds it; the sum."""
         return self._obj.add(amount)
+
+    def add_once(self, amount: int, number: object) -> bool:
+        """Add in one step, unless it was done under this number before (``SharedValue.add_once``)."""
+        return bool(self._obj.add_once(amount, number))
 
 
 class SynchronizedArray(_Synchronized, sharedctypes.SynchronizedArray):  # type: ignore[type-arg]

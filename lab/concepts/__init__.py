@@ -1,4 +1,4 @@
-"""The course's concepts, one program each, from the first process to the GIL.
+"""The course's concepts, one program each, from the first process to the GIL, and two that only several hosts need.
 
 Each module has ``run(ctx, ...) -> Result`` and runs by itself: ``python -m lab.concepts.counter --on cluster``.
 """
@@ -11,7 +11,19 @@ from collections.abc import Callable
 
 from lab.evidence import Result
 
-CONCEPTS = ("process", "pipe", "queue", "counter", "pool", "threads", "thread_pool", "thread_local", "gil")
+CONCEPTS = (
+    "process",
+    "pipe",
+    "queue",
+    "counter",
+    "pool",
+    "threads",
+    "thread_pool",
+    "thread_local",
+    "gil",
+    "delivery",
+    "lease",
+)
 
 
 def load(name: str) -> Callable[..., Result]:

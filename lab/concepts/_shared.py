@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import statistics
+import subprocess
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +57,44 @@ def cores() -> int:
         if limit != "max":
             count = min(count, max(1, int(limit) // int(period)))
     return count
+
+
+def freeze(seconds: float) -> None:
+    """Stop for a while without knowing it; on the cluster together with the slot that renews this process's lease.
+
+    A thread cannot be stopped by itself, so it sleeps. The slot stays frozen for a second longer: it would find its process
+    taken for dead, and kill it, before the process has tried anything.
+    """
+    from lab.cluster import run as runs  # here, not above: threads need no Redis
+
+    if multiprocessing.parent_process() is None:
+        time.sleep(seconds)
+        return
+    run, me = runs.current(), os.getpid()
+    slot = os.getppid() if run is not None and run.me != runs.ROOT else ""
+    thaw = f"kill -STOP {me} {slot}; sleep {seconds}; kill -CONT {me}; echo awake; sleep 1; kill -CONT {me} {slot}"
+    helper = subprocess.Popen(["/bin/sh", "-c", thaw], stdout=subprocess.PIPE, start_new_session=True)
+    assert helper.stdout
+    helper.stdout.readline()
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Look again and again, for want of anybody who could tell us; whether the condition came true in time."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def write_past_the_fence(value: Any, number: int) -> None:
+    """Write a raw value without asking whether this process is still among the living; where memory is shared, just write."""
+    memory = getattr(value, "_memory", None)
+    if memory is None:
+        value.value = number
+    else:
+        memory.run.store.call("SETRANGE", memory.key, 0, value.encode(number))
 
 
 def seconds_text(seconds: float) -> str:
