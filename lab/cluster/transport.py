@@ -269,12 +269,12 @@ class Channel(_StockChannel):  # type: ignore[misc]
             Exception: It is no message; anything, as anybody may have written it.
         """
         if loan.losses >= self.max_deliveries:
-            raise ValueError(
+            raise _Refused(
                 f"given up after {loan.delivery - 1} deliveries, of which {loan.losses} ended badly: "
                 f"its worker died, was silent for {self.visibility_timeout:g} s, or gave it back"
             )
         if isinstance(loan.raw, int):
-            raise ValueError(f"{loan.raw:,} bytes, more than the {self.max_message_bytes:,} that a worker takes")
+            raise _Refused(f"{loan.raw:,} bytes, more than the {self.max_message_bytes:,} that a worker takes")
         message = loads(bytes_to_str(loan.raw))
         properties = message["properties"]
         properties["delivery_tag"] = loan.tag  # the producer's own is no use: a copy of the message has the same
@@ -282,11 +282,15 @@ class Channel(_StockChannel):  # type: ignore[misc]
         return message
 
     def _refuse(self, loan: Loan, exc: Exception) -> None:
-        reason = str(exc) if type(exc) is ValueError else _named(exc)
+        reason = str(exc) if isinstance(exc, _Refused) else _named(exc)
         log.error("message refused, see the dead letters: %s", reason)
         self.ledger.bury(loan.tag, _letter(loan.tag, reason, _headers(loan.raw), loan.delivery))
         if loan.tag in self.qos._delivered:
             _VirtualQoS.ack(self.qos, loan.tag)
+
+
+class _Refused(Exception):
+    """Why a message is not even looked into."""
 
 
 class Transport(_StockTransport):  # type: ignore[misc]
