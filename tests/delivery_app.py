@@ -34,6 +34,10 @@ app.conf.update(
         "health_check_interval": 5,
     },
 )
+if os.environ.get("DELIVERY_HOST"):
+    from worker import host
+
+    host.install(app)
 
 
 def note(event: str, number: Any) -> None:

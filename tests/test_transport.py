@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,7 @@ def test_a_task_that_kills_its_slot_is_given_up(server: Server, workers: Workers
 def good_message() -> dict[str, Any]:
     """A message as a stock producer writes it."""
     return {
-        "body": "W1sxLCAwXSwge30sIHsiY2FsbGJhY2tzIjogbnVsbCwgImVycmJhY2tzIjogbnVsbCwgImNoYWluIjogbnVsbCwgImNob3JkIjogbnVsbH1d",
+        "body": b64encode(b"[[1, 0], {}, {}]").decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
         "headers": {"lang": "py", "task": "work", "id": "the-id", "retries": 0, "argsrepr": "", "kwargsrepr": "{}"},
@@ -233,7 +234,7 @@ def test_a_bad_message_costs_itself_and_nothing_else(server: Server, workers: Wo
 def test_a_copied_message_is_another_message(server: Server, workers: Workers, send: Any) -> None:
     # the stock transport files both under the producer's tag, so that one's end is taken for the other's
     first, _ = workers.start(count=2)
-    raw = altered(body="W1siYyIsIDJdLCB7fSwge31d")  # work("c", 2)
+    raw = altered(body=b64encode(b'[["c", 2], {}, {}]').decode())
     server.client.lpush("short", raw, raw)
     until(lambda: len(server.client.zrange("short:leases", 0, -1)) == 2, "both are taken")
     assert server.client.hlen("short:held") == 2
@@ -244,7 +245,9 @@ def test_a_copied_message_is_another_message(server: Server, workers: Workers, s
 def test_the_list_of_dead_letters_is_bounded(server: Server) -> None:
     server.client.delete("dead")
     for n in range(deadletters.KEEP + 5):
-        deadletters.add(server.client.execute_command, "dead", deadletters.letter(f"reason {n}"), b"\xff" * 100_000 * (n < 3))
+        deadletters.add(
+            server.client.execute_command, "dead", deadletters.letter(f"reason {n}"), b"\xff" * 100_000 * (n < 3)
+        )
     letters = dead(server)
     assert len(letters) == deadletters.KEEP
     assert letters[0].reason == f"reason {deadletters.KEEP + 4}"
@@ -261,6 +264,25 @@ def test_a_worker_that_is_told_to_stop_hands_over_what_it_holds(server: Server, 
     assert until(lambda: stopping.poll() is not None, "it ends", 20) < 10
     until(lambda: len(workers.count("end")) == 2 and nothing_left(server), "the other does both")
     assert sum(workers.count("end").values()) == 2
+
+
+def test_a_host_that_is_told_to_stop_finishes_what_is_short_and_hands_over_what_is_long(
+    server: Server, workers: Workers, send: Any
+) -> None:
+    stopping, _ = workers.start("--pool", "prefork", "-c", "2", count=2, DELIVERY_HOST="yes")
+    for number in range(2):
+        send("work", f"short-{number}", 1.5)
+        send("work", f"long-{number}", 7.0)
+    until(lambda: len(workers.count("begin")) == 4, "all run")
+    send("work", "waits")
+    stopping.send_signal(signal.SIGTERM)
+    assert until(lambda: stopping.poll() is not None, "it ends", 30) < 15
+    assert stopping.returncode == 0
+    until(lambda: len(workers.count("end")) == 5 and nothing_left(server), "all are done", 40)
+    assert set(workers.count("end").values()) == {1}
+    assert {name: n for name, n in workers.count("begin").items() if not name.startswith("long")} == {
+        "short-0": 1, "short-1": 1, "waits": 1}  # fmt: skip
+    assert not dead(server)
 
 
 def test_one_worker_serves_several_queues(server: Server, workers: Workers, send: Any) -> None:
