@@ -17,7 +17,7 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     task_ignore_result=True,
     task_default_queue="short",
-    task_queues=[Queue("short"), Queue("long")],
+    task_queues=[Queue("short"), Queue("long", routing_key="long")],
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,
     worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -37,6 +37,7 @@ app.conf.update(
 if os.environ.get("DELIVERY_HOST"):
     from worker import host
 
+    app.conf.worker_soft_shutdown_timeout = 4.0
     host.install(app)
 
 

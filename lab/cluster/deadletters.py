@@ -90,9 +90,9 @@ def read(call: Callable[..., Any], key: str) -> list[DeadLetter]:
     return [_parse(raw) for raw in call("LRANGE", key, 0, -1)]
 
 
-def clear(call: Callable[..., Any], key: str) -> None:
-    """Forget them all."""
-    call("DEL", key)
+def clear(call: Callable[..., Any], key: str, count: int) -> None:
+    """Forget the oldest ``count``, which are those that were read: what has come since stays."""
+    call("LTRIM", key, 0, -count - 1)
 
 
 def _parse(raw: bytes) -> DeadLetter:
