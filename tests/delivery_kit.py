@@ -41,16 +41,16 @@ def free_port() -> int:
 class Server:
     """A Valkey with an append-only file, on a port of its own."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory, self.port = directory, free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.client: Any = redis.Redis(port=self.port)
+    def __init__(self, directory: Path, *options: str, login: str = "") -> None:
+        self.directory, self.port, self._options = directory, free_port(), options
+        self.url = f"redis://{login}127.0.0.1:{self.port}/0"
+        self.client: Any = redis.Redis.from_url(self.url)
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
         options = ["--port", str(self.port), "--dir", str(self.directory), "--save", "", "--appendonly", "yes",
-                   "--appendfsync", "everysec", "--daemonize", "no"]  # fmt: skip
+                   "--appendfsync", "everysec", *self._options]  # fmt: skip
         self.process = subprocess.Popen(
             [str(get_binary_path()), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -130,8 +130,10 @@ class Workers:
         self._env = {**os.environ, "DELIVERY_BROKER": url, "DELIVERY_LOG": str(self.log), **env}
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *options: str, url: str = "", count: int = 1, **env: str) -> list[subprocess.Popen[bytes]]:
-        """Start workers and wait until they take work; solo ones unless the options say otherwise."""
+    def start(
+        self, *options: str, url: str = "", count: int = 1, wait: bool = True, **env: str
+    ) -> list[subprocess.Popen[bytes]]:
+        """Start workers and, if asked, wait until they take work; solo ones unless the options say otherwise."""
         options = options or ("--pool", "solo")
         started = []
         for _ in range(count):
@@ -145,7 +147,7 @@ class Workers:
                 )  # fmt: skip
             self.processes.append(process)
             started.append(process)
-        for process in started:
+        for process in started if wait else []:
             said = self._directory / f"worker-{self.processes.index(process)}.log"
             until(lambda: b"ready." in said.read_bytes() or process.poll() is not None, "a worker is ready", 60)  # noqa: B023
             assert process.poll() is None, said.read_text()
