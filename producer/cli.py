@@ -110,14 +110,28 @@ def workers(as_json: bool) -> None:
 
 
 @main.command()
+@json_flag
+@click.option("--clear", is_flag=True, help="Forget them, once they are shown.")
+def deadletters(as_json: bool, clear: bool) -> None:
+    """List the messages that no worker will run, newest first, with the reason.
+
+    The fleet is the one that CROSSHOST_BROKER_URL points at.
+    """
+    from producer import deadletters
+
+    deadletters.show(as_json, clear)
+
+
+@main.command()
 @click.option("--hosts", type=click.IntRange(1, 1000), help="Number of hosts. [default: CROSSHOST_HOSTS, or 3]")
 @click.option("--slots", type=click.IntRange(1, 1000), help="Processes per host. [default: CROSSHOST_SLOTS, or 4]")
+@click.option("--durable", is_flag=True, help="Keep what Valkey holds in a file, and start it again when it dies.")
 @json_flag
-def fleet(hosts: int | None, slots: int | None, as_json: bool) -> None:
+def fleet(hosts: int | None, slots: int | None, durable: bool, as_json: bool) -> None:
     """Keep a fleet running here until Ctrl-C.
 
     Prints the settings that point the commands of another terminal at it.
     """
     from producer import fleet
 
-    sys.exit(fleet.keep(hosts, slots, as_json))
+    sys.exit(fleet.keep(hosts, slots, durable, as_json))

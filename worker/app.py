@@ -5,16 +5,17 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from celery import Celery, bootsteps
+from celery import Celery, Task, bootsteps
 
 import lab
-from lab.cluster import wire
-from lab.cluster.engine import PROCESS_TASK, make_app
+from lab.cluster import deadletters, wire
+from lab.cluster.engine import DEAD_KEY, PROCESS_QUEUE, PROCESS_TASK, make_app
 from lab.cluster.fleet import HOSTS, host_key
 from lab.cluster.store import Store
 from lab.errors import BrokerUnreachable
 from lab.settings import Settings
-from worker.supervisor import Supervisor
+from worker import host
+from worker.supervisor import Refused, Supervisor
 
 
 def worker_app(settings: Settings) -> Celery:
@@ -27,10 +28,21 @@ def worker_app(settings: Settings) -> Celery:
     app, store = make_app(settings), Store(settings.broker_url, settings.outage)
     announcer = Store(settings.broker_url)  # without patience, as it speaks in the worker's own loop
 
-    @app.task(name=PROCESS_TASK)
-    def process(run_id: str, process_id: str) -> int | None:
+    host.install(app)
+
+    class Start(Task):  # type: ignore[type-arg]
+        """A start that failed or was refused: nobody waits for its result, so it becomes a dead letter."""
+
+        def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+            reason = str(exc) if isinstance(exc, Refused) else f"{type(exc).__name__}: {exc}"
+            said = deadletters.letter(reason, PROCESS_QUEUE, PROCESS_TASK, task_id, 1)
+            deadletters.add(store.call, DEAD_KEY, said, repr(args))
+
+    @app.task(name=PROCESS_TASK, bind=True, base=Start, throws=(Refused,))
+    def process(self: Any, run_id: str, process_id: str) -> int | None:
         """Take a process that waits in Redis and be its host until it ends."""
-        return Supervisor(settings, store, run_id, process_id).supervise()
+        redelivered = bool(self.request.delivery_info.get("redelivered"))
+        return Supervisor(settings, store, str(run_id), str(process_id), redelivered).supervise()
 
     class Announce(bootsteps.StartStopStep):
         """Tell the fleet, three times a lease, that this host is alive."""

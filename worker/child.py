@@ -9,12 +9,15 @@ import sys
 import tempfile
 import traceback
 import types
+from contextlib import suppress
 from multiprocessing import process, reduction, spawn
 from typing import Any
 
 from celery import platforms
 
+from lab.cluster import deadletters
 from lab.cluster import run as runs
+from lab.cluster.engine import DEAD_KEY, PROCESS_QUEUE, PROCESS_TASK
 from lab.cluster.process import unpack_head
 from lab.cluster.run import Run, inherited_authkey
 from lab.errors import LabError
@@ -55,8 +58,14 @@ class Child:
             sys.stderr.write(f"Process on host {self._run.settings.host} could not be loaded:\n")
             traceback.print_exc()
             sys.stderr.flush()
+            self._report(traceback.format_exc(limit=0).strip())
             return 1
         return int(process_obj._bootstrap(parent_sentinel))
+
+    def _report(self, reason: str) -> None:
+        said = deadletters.letter(reason, PROCESS_QUEUE, PROCESS_TASK, self._run.me, 1)
+        with suppress(LabError, OSError):  # its parent learns of it in any case
+            deadletters.add(self._run.store.call, DEAD_KEY, said)
 
     def _load(self) -> Any:
         head, pickled = unpack_head(self._payload)

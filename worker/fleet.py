@@ -38,9 +38,11 @@ class Fleet:
     Args:
         hosts: Number of hosts, named ``host-1``, ``host-2`` ...
         slots: Processes that one host runs at once.
+        durable: Have Valkey write what it holds to an append-only file, and start it again when it dies.
     """
 
-    def __init__(self, hosts: int, slots: int) -> None:
+    def __init__(self, hosts: int, slots: int, durable: bool = False) -> None:
+        self.durable = durable
         self.names = [f"host-{n}" for n in range(1, hosts + 1)]
         self.slots = slots
         self.directory = Path(tempfile.mkdtemp(prefix="crosshost-"))
@@ -56,7 +58,7 @@ class Fleet:
         """
         self.authkey_file.touch(mode=0o600)
         self.authkey_file.write_text(secrets.token_hex(32))
-        self._spawn("valkey", [str(get_binary_path()), *_valkey_options(self.directory)], {})
+        self._start_valkey()
         for name in self.names:
             self._spawn(name, [sys.executable, "-m", "worker", "--slots", str(self.slots), "--name", name], self._env())
         self._wait_until_ready()
@@ -74,6 +76,16 @@ class Fleet:
     def dead(self) -> str | None:
         """The name of a part that has ended, if any."""
         return next((name for name, process in self.processes.items() if process.poll() is not None), None)
+
+    def revive(self) -> bool:
+        """Start Valkey again if it has died and is durable; whether it was."""
+        if not self.durable or self.processes["valkey"].poll() is None:
+            return False
+        self._start_valkey()
+        return True
+
+    def _start_valkey(self) -> None:
+        self._spawn("valkey", [str(get_binary_path()), *_valkey_options(self.directory, self.durable)], {})
 
     def log_of(self, name: str) -> str:
         """The last lines that a part has logged."""
@@ -118,14 +130,16 @@ def _hosts(store: Store) -> list[str]:
         return []  # Valkey is not listening yet
 
 
-def _valkey_options(directory: Path) -> list[str]:
+def _valkey_options(directory: Path, durable: bool) -> list[str]:
     options = {
         "port": "0",
         "unixsocket": str(directory / "valkey.sock"),
         "unixsocketperm": "700",
         "dir": str(directory),
         "save": "",
-        "appendonly": "no",
+        # the fleet of one command ends with its Valkey; one that is kept is worth a write to disk for every command
+        "appendonly": "yes" if durable else "no",
+        "appendfsync": "everysec",
         "maxmemory-policy": "noeviction",
     }
     return [part for name, value in options.items() for part in (f"--{name}", value)]
@@ -151,6 +165,8 @@ def _serve(fleet: Fleet) -> None:
         while True:
             if selector.select(1.0) and not os.read(sys.stdin.fileno(), 4096):
                 return
+            if fleet.revive():
+                print("valkey ended and was started again", file=sys.stderr, flush=True)
             if (name := fleet.dead()) and name not in reported:
                 reported.add(name)
                 print(f"{name} ended:\n{fleet.log_of(name)}", file=sys.stderr, flush=True)
@@ -167,11 +183,12 @@ def _stop(_signum: int, _frame: FrameType | None) -> None:
 @click.command()
 @click.option("--hosts", type=click.IntRange(1, 100), default=3, show_default=True)
 @click.option("--slots", type=click.IntRange(1, 1000), default=4, show_default=True)
-def main(hosts: int, slots: int) -> None:
+@click.option("--durable", is_flag=True, help="Keep what Valkey holds in a file, and start it again when it dies.")
+def main(hosts: int, slots: int, durable: bool) -> None:
     """Run a fleet on this machine until standard input ends."""
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, _stop)
-    fleet = Fleet(hosts, slots)
+    fleet = Fleet(hosts, slots, durable)
     try:
         fleet.start()
         ready = {

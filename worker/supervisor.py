@@ -36,11 +36,14 @@ CLAIM = Script(
     """
 local payload = redis.call('HGET', KEYS[3], 'payload')
 local root = alive('root')
-if not payload or not root or tonumber(root) < now() then return false end
-if redis.call('SADD', base .. 'taken', me) == 0 and redis.call('HGET', KEYS[3], 'claim') ~= ARGV[6] then
+if not root or tonumber(root) < now() then return 'its program is gone' end
+local known = redis.call('SISMEMBER', base .. 'taken', me) == 1
+if not payload and not known then return 'its program has withdrawn it' end
+if known and redis.call('HGET', KEYS[3], 'claim') ~= ARGV[6] then
   redis.call('HDEL', KEYS[3], 'payload')
-  return false
+  return 'taken'
 end
+redis.call('SADD', base .. 'taken', me)
 create(base .. 'taken')
 redis.call('HSET', KEYS[3], 'claim', ARGV[6])
 redis.call('ZADD', processes, now() + ARGV[3], me)
@@ -66,6 +69,10 @@ return 1
 )
 
 
+class Refused(LabError):
+    """A message asks for a process that must not be started: forged, altered, replayed or too old."""
+
+
 class Supervisor:
     """One process in one slot.
 
@@ -74,11 +81,15 @@ class Supervisor:
         store: Redis.
         run_id: The run, from the Celery message; unsigned, as it only says where to look.
         process_id: The process, likewise.
+        redelivered: Whether another slot has had the message before and may have taken the process.
     """
 
-    def __init__(self, settings: Settings, store: Store, run_id: str, process_id: str) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, run_id: str, process_id: str, redelivered: bool = False
+    ) -> None:
         self._settings, self._store = settings, store
         self._run = Run(settings, store, run_id, process_id)
+        self._redelivered = redelivered
         self._lease = int(settings.lease * 1000)
         self._parent = ""
         self._popen: Any = None
@@ -90,13 +101,18 @@ class Supervisor:
         """Run the process to its end.
 
         Returns:
-            Its exit code, or None if there was nothing to run: taken before, withdrawn, forged, or its program is gone.
+            Its exit code, or None if there was nothing to run: withdrawn, its program is gone, or the slot that had the
+            message before has taken the process and died.
+
+        Raises:
+            Refused: It is forged, altered, replayed or too old, and was not run.
         """
         key = self._run.key("process", self._run.me)
         claimed = self._run.eval(CLAIM, [key], self._lease, BUSY, self._busy_name(), secrets.token_hex(8))
-        if not claimed:
-            log.warning("process %s of run %s: nothing to take (taken before, withdrawn, or its program is gone)",
-                        self._run.me, self._run.id)  # fmt: skip
+        if isinstance(claimed, bytes):
+            if claimed == b"taken" and not self._redelivered:
+                raise Refused(f"Process {self._run.me} of run {self._run.id} was started before: this is a replay.")
+            log.warning("process %s of run %s is not started: %s", self._run.me, self._run.id, claimed.decode())
             return None
         self._run.post(DROP_PAYLOAD, [key])
         self._parent = claimed[1].decode()
@@ -105,9 +121,8 @@ class Supervisor:
             payload = self._run.unseal(key, claimed[0])
             self._check_age(payload)
         except WrongKey as exc:
-            log.error("process %s of run %s refused: %s", self._run.me, self._run.id, exc)
             self._bury(1)
-            return None
+            raise Refused(f"Process {self._run.me} of run {self._run.id}: {exc.message}", exc.hint) from exc
         try:
             exitcode = self._host(payload)
         except (

@@ -30,10 +30,11 @@ class EmbeddedFleet:
 
     Args:
         settings: Number of hosts and slots, lease.
+        durable: Whether it outlives its Valkey, which then writes to disk (``worker.fleet``).
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, durable: bool = False) -> None:
+        self._settings, self._durable = settings, durable
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = ""
         self._authkey_file = ""
@@ -69,7 +70,7 @@ class EmbeddedFleet:
             FleetFailed: It ended, or was not ready in ``START_TIMEOUT`` seconds; its output is quoted.
         """
         command = [sys.executable, "-m", "worker.fleet", "--hosts", str(self._settings.hosts),
-                   "--slots", str(self._settings.slots)]  # fmt: skip
+                   "--slots", str(self._settings.slots), *(["--durable"] if self._durable else [])]  # fmt: skip
         env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
         env |= {"CROSSHOST_LEASE": str(self._settings.lease)}
         self._process = subprocess.Popen(
