@@ -70,7 +70,7 @@ end
 for _, held in ipairs(redis.call('SMEMBERS', base .. 'ends:' .. dead)) do
   hang_up(string.match(held, '^(.+) (.+)$'))
 end
-for _, kind in ipairs({'process:', 'ends:', 'commands:', 'mail:'}) do
+for _, kind in ipairs({'process:', 'ends:', 'commands:', 'mail:', 'bell:'}) do
   redis.call('DEL', base .. kind .. dead)
   redis.call('SREM', registry, base .. kind .. dead)
 end
@@ -171,6 +171,15 @@ class Run:
     def forget(self, process_id: str) -> None:
         """Stop listening to a child."""
         self._handlers.pop(process_id, None)
+
+    @property
+    def closed(self) -> bool:
+        """Whether this process has left the run."""
+        return self._stop.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not beyond the end of the run."""
+        self._stop.wait(seconds)
 
     def close(self) -> None:
         """End the run: stop its threads and, for the root, delete its keys."""

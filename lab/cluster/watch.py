@@ -1,0 +1,150 @@
+"""Watch: a descriptor for one end of a pipe, so that a selector can wait on it beside sockets, files and sentinels.
+
+A pipe of this host's own is readable when a message lies in the end's list in Redis, or the end-of-file mark. Who sends
+cannot write into it, so it *rings*: the script that appends a message also appends a line to the ``bell`` of each process
+that watches this end, and a thread of that process, blocked on the bell, makes the pipe readable.
+
+To *arm* a watch is one script: it asks for a ring and says how many messages are there. Excluded by that: a message that
+comes between looking and asking. A watch rings once, then it is armed again by the next look. Each look has a number,
+which the ring repeats. Excluded by that: a ring for a message that has been read meanwhile, which would say "readable" for
+an empty list.
+
+On Redis: hash ``pipe:ID:a:watchers``, who is to be rung and for which look; list ``bell:PROCESS``, the rings.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import weakref
+from contextlib import suppress
+
+from lab.cluster.run import Run
+from lab.cluster.store import Script
+from lab.errors import BrokerUnreachable
+
+LOOK_AGAIN = 5.0
+"""Seconds after which every watch looks by itself: a ring can be lost with a connection, or with a server's memory."""
+
+ARM = Script("""
+redis.call('HSET', KEYS[4], ARGV[3], ARGV[4])
+create(KEYS[4])
+create(base .. 'bell:' .. me)
+return redis.call('LLEN', KEYS[3])
+""")
+
+_names = itertools.count()
+
+
+class Watch:
+    """The descriptor of one end in this process.
+
+    Args:
+        inbox: The list that the end reads.
+    """
+
+    def __init__(self, run: Run, inbox: str) -> None:
+        self._run, self._keys = run, [inbox, f"{inbox}:watchers"]
+        self.name = f"{run.me}/{next(_names)}"
+        self._lock = threading.Lock()
+        self._looks = 0
+        self._readable = self._closed = False
+        self._read_end, self._write_end = os.pipe()
+        _bell(run).add(self)
+
+    def fileno(self) -> int:
+        """The descriptor, up to date; it costs a round trip at first, and when it is readable, since others may have read.
+
+        Raises:
+            BrokerUnreachable: Redis does not answer.
+        """
+        if self._readable or not self._looks:
+            self.look()
+        return self._read_end
+
+    def look(self) -> None:
+        """Ask what is there and for a ring when more comes, after a message was taken or to be sure."""
+        with self._lock:
+            if self._closed:
+                return
+            self._looks += 1
+            self._show(False)
+            try:
+                self._show(self._run.eval(ARM, self._keys, self.name, self._looks) > 0)
+            except BaseException:
+                self._show(True)  # whoever waits looks again, and has the error then
+                raise
+
+    def after_read(self) -> None:
+        """Look; but what has been read is not lost because this fails."""
+        with suppress(BrokerUnreachable):
+            self.look()
+
+    def ring(self, look: int | None = None) -> None:
+        """Something has come since that look; since any if None."""
+        with self._lock:
+            if look in (None, self._looks) and not self._closed:
+                self._show(True)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                os.close(self._read_end)
+                os.close(self._write_end)
+
+    __del__ = close
+
+    def _show(self, readable: bool) -> None:
+        if readable and not self._readable:
+            os.write(self._write_end, b"!")
+        elif self._readable and not readable:
+            os.read(self._read_end, 1)
+        self._readable = readable
+
+
+class Bell:
+    """The thread of a process that waits for rings and hands them to its watches."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._key = run, run.key("bell", run.me)
+        self._watches: weakref.WeakValueDictionary[str, Watch] = weakref.WeakValueDictionary()
+        threading.Thread(target=self._listen, name="crosshost-bell", daemon=True).start()
+
+    def add(self, watch: Watch) -> None:
+        """Have a watch rung."""
+        self._watches[watch.name] = watch
+
+    def _listen(self) -> None:
+        while not self._run.closed:
+            try:
+                self._ring_all(self._run.store.wait(self._next_rings, LOOK_AGAIN))
+            except BrokerUnreachable:
+                for watch in list(self._watches.values()):
+                    watch.ring()
+                self._run.pause(0.5)  # a bounded pause between attempts to reach Redis again
+
+    def _next_rings(self, left: float) -> tuple[object, ...]:
+        return ("BLMPOP", left, 1, self._key, "LEFT", "COUNT", 100)
+
+    def _ring_all(self, reply: tuple[bytes, list[bytes]] | None) -> None:
+        for line in reply[1] if reply else ():
+            name, look = line.decode().split(" ")
+            if watch := self._watches.get(name):
+                watch.ring(int(look))
+        if not reply and not self._run.closed:
+            for watch in list(self._watches.values()):
+                watch.look()
+
+
+_bells: weakref.WeakKeyDictionary[Run, Bell] = weakref.WeakKeyDictionary()
+_bells_lock = threading.Lock()
+
+
+def _bell(run: Run) -> Bell:
+    with _bells_lock:  # excluded: two threads that watch for the first time at once, two listeners
+        if run not in _bells:
+            _bells[run] = Bell(run)
+        return _bells[run]
