@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing import process, util
+from multiprocessing import util
 from typing import Any
 
 from lab.cluster import wire
@@ -277,10 +277,3 @@ def enter(run: Run | None) -> None:
     """Make a run this process's own."""
     global _current
     _current = run
-
-
-def inherited_authkey(run: Run) -> Any:
-    """The stdlib authkey of a child: derived, because the parent's own must not lie readable in Redis."""
-    return process.AuthenticationString(  # type: ignore[attr-defined]
-        wire.sign(run.settings.authkey, "process authkey", run.id.encode())
-    )
