@@ -194,7 +194,7 @@ CLASSES = _build()
 def tests() -> list[tuple[str, str]]:
     """Class and name of every test of the place."""
     loader = _unittest.TestLoader()
-    return [(name, test) for name, kind in CLASSES.items() for test in loader.getTestCaseNames(kind)]  # type: ignore[arg-type]
+    return [(name, test) for name, kind in CLASSES.items() for test in loader.getTestCaseNames(kind)]
 
 
 def begin() -> None:
