@@ -2,13 +2,14 @@
 #   make demo         the concepts in all three places, side by side
 #   make test         lint, types and tests
 #   make bench        the cluster beside multiprocessing, on this machine
+#   make conformance  CPython's own multiprocessing suite, in all three places
 # With uv installed, the same without make: uv run producer compare, uv run pytest.
 
 PYTHON ?= python3
 UV := $(or $(shell command -v uv),.tools/bin/uv)
 RUN := $(UV) run --frozen
 
-.PHONY: demo test bench lint setup clean
+.PHONY: demo test bench conformance ratchet lint setup clean
 
 demo: setup
 	$(RUN) producer compare
@@ -18,6 +19,12 @@ test: setup
 
 bench: setup
 	$(RUN) python -m benchmarks.side_by_side
+
+conformance: setup
+	$(RUN) python -m conformance
+
+ratchet: setup
+	$(RUN) python -m conformance --ratchet --if-present
 
 lint: setup
 	$(RUN) ruff check .

@@ -70,6 +70,11 @@ class Ground:
         if self._fleet is not None:
             self._fleet.stop()
 
+    @property
+    def command(self) -> list[str]:
+        """What runs tests here."""
+        return [sys.executable, "-m", "conformance.runner"]
+
     def renew(self) -> None:
         """After a hang: give the next test a fleet whose slots are free."""
         if self._fleet is not None:
@@ -85,7 +90,7 @@ class Runner:
         self._read_end, write_end = os.pipe()
         hang = max(1.0, timeout - 2)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "conformance.runner", str(write_end), str(hang), *args],
+            [*ground.command, str(write_end), str(hang), *args],
             pass_fds=[write_end], env=ground.env, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip

@@ -18,6 +18,14 @@ class NoSuite(LabError):
     """This interpreter comes without CPython's tests."""
 
 
+def present() -> bool:
+    """Whether this interpreter has the suite."""
+    try:
+        return spec() is not None
+    except NoSuite:
+        return False
+
+
 def spec() -> Any:
     """The module's spec.
 
