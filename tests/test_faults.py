@@ -286,3 +286,13 @@ def test_a_child_learns_of_its_parents_end_within_the_lease(cluster: Any) -> Non
     alive, seconds = reader.recv()
     assert not alive
     assert seconds < cluster.settings.lease + 5
+
+
+def test_an_interrupted_child_ends_by_a_keyboard_interrupt(cluster: Any) -> None:
+    reader, writer = cluster.Pipe(duplex=False)
+    child = cluster.Process(target=watch_targets.hold, args=(writer,))
+    child.start()
+    assert reader.poll(20)
+    child._popen.interrupt()  # what Process.interrupt() calls, since Python 3.14
+    child.join(20)
+    assert child.exitcode == 1

@@ -63,6 +63,16 @@ def test_wait_blocks_until_the_message_comes(remote: Any) -> None:
     assert reader.recv() == 42
 
 
+def test_what_was_sent_before_the_wait_is_readable_at_once(remote: Any) -> None:
+    reader, writer = remote.Pipe(duplex=False)
+    with socket.socket() as always_ready:
+        for number in range(100):  # a socket that is not connected is ready: nothing waits for the message
+            assert connection.wait([always_ready, reader], 0) == [always_ready]
+            writer.send(number)
+            assert connection.wait([always_ready, reader], 0) == [always_ready, reader]
+            assert reader.recv() == number
+
+
 def test_a_child_on_another_host_can_wait_too(remote: Any) -> None:
     reader, writer = remote.Pipe(duplex=False)
     reply = remote.Queue()

@@ -95,6 +95,10 @@ class Popen:
             self._changed.wait_for(lambda: self.returncode is not None, timeout)
         return self.returncode
 
+    def interrupt(self) -> None:
+        """Have the child's host send it SIGINT, as ``Process.interrupt()`` asks since Python 3.14."""
+        self._signal(signal.SIGINT)
+
     def terminate(self) -> None:
         """Have the child's host send it SIGTERM."""
         self._signal(signal.SIGTERM)

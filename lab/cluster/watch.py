@@ -54,13 +54,15 @@ class Watch:
         _bell(run).add(self)
 
     def fileno(self) -> int:
-        """The descriptor, up to date; it costs a round trip at first, and when it is readable, since others may have read.
+        """The descriptor, up to date, which takes a round trip.
+
+        Excluded by looking each time: a selector that is ready for another reason just now, and finds this one not readable
+        although the message was sent before, as its ring is still on the way; or readable although another holder has read.
 
         Raises:
             BrokerUnreachable: Redis does not answer.
         """
-        if self._readable or not self._looks:
-            self.look()
+        self.look()
         return self._read_end
 
     def look(self) -> None:
