@@ -194,6 +194,17 @@ def test_a_lost_ring_delays_a_wait_and_no_more(
     assert reader.recv() == "late"
 
 
+def test_rings_that_somebody_forges_change_nothing(cluster: Any, server: redis.Redis) -> None:
+    reader, writer = cluster.Pipe(duplex=False)
+    connection.wait([reader], 0)
+    bell = cluster.connect().key("bell", "root")
+    server.rpush(bell, b"", b"\xff\xfe", b"root/0", b"root/0 x", b"nobody/1 1")
+    writer.send("real")
+    assert connection.wait([reader], TIMEOUT) == [reader]
+    assert reader.recv() == "real"
+    assert connection.wait([reader], 0.2) == []
+
+
 def test_a_wait_survives_the_loss_of_its_connections(cluster: Any, server: redis.Redis) -> None:
     reader, writer = cluster.Pipe(duplex=False)
     assert connection.wait([reader], 0) == []

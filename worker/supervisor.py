@@ -39,7 +39,11 @@ create(base .. 'taken')
 redis.call('ZADD', processes, now() + ARGV[3], me)
 redis.call('ZADD', ARGV[4], now() + ARGV[3], ARGV[5])
 keep(ARGV[4])
-return {payload, redis.call('HGET', KEYS[3], 'parent'), now()}
+local parent = redis.call('HGET', KEYS[3], 'parent')
+local children = base .. 'children:' .. string.match(parent, '[^:]+$')
+redis.call('SADD', children, me)
+create(children)
+return {payload, parent, now()}
 """)
 
 BEAT = Script("""
@@ -198,6 +202,9 @@ class Supervisor:
         try:
             _, blob = self._link.read()
             self._link.send([("BLPOP", self._commands, 0)])
+            if not blob:
+                self._beat()
+                return True
             signum = int(bytes(self._run.unseal(self._commands, blob)))
         except (redis.RedisError, OSError, TypeError):
             self._link.close()

@@ -6,6 +6,8 @@ On Redis, under ``crosshost:{RUN}:``
   program itself. Whoever is not in it is dead to the run: its locks are free, and what it still sends is refused.
 * ``keys``: set, the names of the run's keys. The root renews their expiry, and deletes them when the program ends.
 * ``process:ID``: hash, a process from its start to its end. ``mail:ID``: list, what happens to the children of ID.
+* ``children:ID``: set, the processes that ID has started and that live. ``commands:ID``: list, signals for ID; an empty
+  one says that its parent has ended.
 * ``locks``: set, the locks and recursive locks of the run. ``ends:ID``: set, the pipe ends that process ID holds.
 
 The root renews its own lease and buries processes whose lease lapsed; a child's lease is renewed by the worker slot that
@@ -70,7 +72,11 @@ end
 for _, held in ipairs(redis.call('SMEMBERS', base .. 'ends:' .. dead)) do
   hang_up(string.match(held, '^(.+) (.+)$'))
 end
-for _, kind in ipairs({'process:', 'ends:', 'commands:', 'mail:', 'bell:'}) do
+redis.call('SREM', base .. 'children:' .. string.match(KEYS[3], '[^:]+$'), dead)
+for _, child in ipairs(redis.call('SMEMBERS', base .. 'children:' .. dead)) do
+  if alive(child) then push(base .. 'commands:' .. child, '') end  -- its supervisor looks who is still there
+end
+for _, kind in ipairs({'process:', 'ends:', 'commands:', 'children:', 'mail:', 'bell:'}) do
   redis.call('DEL', base .. kind .. dead)
   redis.call('SREM', registry, base .. kind .. dead)
 end

@@ -20,9 +20,11 @@ import threading
 import weakref
 from contextlib import suppress
 
+import redis
+
 from lab.cluster.run import Run
 from lab.cluster.store import Script
-from lab.errors import BrokerUnreachable
+from lab.errors import BrokerUnreachable, LabError
 
 LOOK_AGAIN = 5.0
 """Seconds after which every watch looks by itself: a ring can be lost with a connection, or with a server's memory."""
@@ -44,13 +46,16 @@ class Watch:
         inbox: The list that the end reads.
     """
 
+    _closed = True  # until there is something to close
+
     def __init__(self, run: Run, inbox: str) -> None:
         self._run, self._keys = run, [inbox, f"{inbox}:watchers"]
         self.name = f"{run.me}/{next(_names)}"
         self._lock = threading.Lock()
         self._looks = 0
-        self._readable = self._closed = False
+        self._readable = False
         self._read_end, self._write_end = os.pipe()
+        self._closed = False
         _bell(run).add(self)
 
     def fileno(self) -> int:
@@ -123,25 +128,27 @@ class Bell:
         while not self._run.closed:
             try:
                 self._ring_all(self._run.store.wait(self._next_rings, LOOK_AGAIN))
-            except BrokerUnreachable:
+            except (LabError, redis.RedisError):
                 for watch in list(self._watches.values()):
-                    watch.ring()
+                    watch.ring()  # whoever waits hears from its next command what is wrong
                 self._run.pause(0.5)  # a bounded pause between attempts to reach Redis again
+        with _bells_lock:
+            _bells.pop(self._run, None)
 
     def _next_rings(self, left: float) -> tuple[object, ...]:
         return ("BLMPOP", left, 1, self._key, "LEFT", "COUNT", 100)
 
     def _ring_all(self, reply: tuple[bytes, list[bytes]] | None) -> None:
         for line in reply[1] if reply else ():
-            name, look = line.decode().split(" ")
-            if watch := self._watches.get(name):
+            name, _, look = line.decode(errors="replace").partition(" ")
+            if (watch := self._watches.get(name)) and look.isdecimal():
                 watch.ring(int(look))
         if not reply and not self._run.closed:
             for watch in list(self._watches.values()):
                 watch.look()
 
 
-_bells: weakref.WeakKeyDictionary[Run, Bell] = weakref.WeakKeyDictionary()
+_bells: dict[Run, Bell] = {}
 _bells_lock = threading.Lock()
 
 
