@@ -3,13 +3,14 @@
 #   make test         lint, types and tests
 #   make bench        the cluster beside multiprocessing, on this machine
 #   make faults       thousands of tasks while workers are killed; about ten minutes
+#   make conformance  CPython's own multiprocessing suite, in all three places
 # With uv installed, the same without make: uv run producer compare, uv run pytest.
 
 PYTHON ?= python3
 UV := $(or $(shell command -v uv),.tools/bin/uv)
 RUN := $(UV) run --frozen
 
-.PHONY: demo test bench faults lint setup clean
+.PHONY: demo test bench conformance ratchet faults lint setup clean
 
 demo: setup
 	$(RUN) producer compare
@@ -23,6 +24,11 @@ bench: setup
 faults: setup
 	$(RUN) python -m faults.kills
 	$(RUN) python -m faults.memory
+conformance: setup
+	$(RUN) python -m conformance
+
+ratchet: setup
+	$(RUN) python -m conformance --ratchet --if-present
 
 lint: setup
 	$(RUN) ruff check .

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FORBIDDEN = {"lab": {"worker", "producer"}, "worker": {"producer"}, "producer": {"worker"}}
+FORBIDDEN = {
+    "lab": {"worker", "producer", "conformance"},
+    "worker": {"producer", "conformance"},
+    "producer": {"worker", "conformance"},
+    "conformance": {"worker", "producer"},
+}
 MODULES = sorted(path for package in FORBIDDEN for path in (ROOT / package).rglob("*.py"))
 
 

@@ -18,6 +18,7 @@ from lab.cluster.store import Store
 from lab.errors import WorkerLost
 from lab.settings import Settings
 from tests import cluster_targets as targets
+from tests import watch_targets
 
 
 def test_a_pool_worker_killed_in_the_middle_loses_no_call_and_counts_none_twice(cluster: Any) -> None:
@@ -272,3 +273,27 @@ def test_a_program_that_is_killed_frees_its_slots_and_its_keys_expire() -> None:
         while left():
             assert time.monotonic() < deadline, left()
             time.sleep(0.1)
+
+
+def test_a_child_learns_of_its_parents_end_within_the_lease(cluster: Any) -> None:
+    reader, writer = cluster.Pipe(duplex=False)
+    parent = cluster.Process(target=watch_targets.have_a_child_on_the_cluster, args=(writer,), name="the parent")
+    parent.start()
+    assert reader.poll(20)
+    assert reader.recv() == ("the parent", True)
+    parent.kill()
+    parent.join(20)
+    assert reader.poll(20)
+    alive, seconds = reader.recv()
+    assert not alive
+    assert seconds < cluster.settings.lease + 5
+
+
+def test_an_interrupted_child_ends_by_a_keyboard_interrupt(cluster: Any) -> None:
+    reader, writer = cluster.Pipe(duplex=False)
+    child = cluster.Process(target=watch_targets.hold, args=(writer,))
+    child.start()
+    assert reader.poll(20)
+    child._popen.interrupt()  # what Process.interrupt() calls, since Python 3.14
+    child.join(20)
+    assert child.exitcode == 1

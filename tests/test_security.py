@@ -22,6 +22,7 @@ from lab.cluster.engine import PROCESS_QUEUE, PROCESS_TASK
 from lab.cluster.process import Popen
 from lab.errors import WrongKey
 from tests import cluster_targets as targets
+from tests import watch_targets
 
 OTHER_KEY = b"some other fleet's key"
 
@@ -68,7 +69,10 @@ def evil_process(cluster: Any, path: Path, age_ms: int = 0) -> bytes:
     """A packed process, sound in every respect, that writes a file as soon as it is unpickled."""
     prepare = {"name": "x", "sys_path": [os.getcwd(), *sys.path]}
     issued = cluster.connect().server_ms() - age_ms
-    head = json.dumps({"issued": issued, "python": list(sys.version_info[:2]), "prepare": prepare}).encode()
+    key = wire.conceal(cluster.settings.authkey, "x", b"any").hex()
+    head = json.dumps(
+        {"issued": issued, "python": list(sys.version_info[:2]), "prepare": prepare, "authkey": key}
+    ).encode()
     return struct.pack(">I", len(head)) + head + pickle.dumps(targets.Evil(str(path)))
 
 
@@ -228,7 +232,19 @@ def test_the_stdlib_key_of_a_program_is_not_readable_in_redis(
     process.start()
     process.join(10)
     assert payloads
-    assert bytes(process.authkey) not in payloads[0]
+    key = bytes(process.authkey)
+    assert key not in payloads[0]
+    assert key.hex().encode() not in payloads[0]
+
+
+def test_a_child_has_the_stdlib_key_of_its_parent_or_the_one_set_for_it(cluster: Any) -> None:
+    reply = cluster.Queue()
+    for key in (bytes(cluster.current_process().authkey), b"a key of another length " * 4, b"k"):
+        process = cluster.Process(target=watch_targets.tell_key, args=(reply,))
+        process.authkey = key
+        process.start()
+        assert reply.get(timeout=20) == key
+        process.join(10)
 
 
 def test_a_worker_without_a_key_refuses_to_start(cluster: Any) -> None:

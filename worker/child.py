@@ -18,8 +18,8 @@ from celery import platforms
 from lab.cluster import deadletters
 from lab.cluster import run as runs
 from lab.cluster.engine import DEAD_KEY, PROCESS_QUEUE, PROCESS_TASK
-from lab.cluster.process import unpack_head
-from lab.cluster.run import Run, inherited_authkey
+from lab.cluster.process import revealed_authkey, unpack_head
+from lab.cluster.run import Run
 from lab.errors import LabError
 
 _MAIN = process.current_process()
@@ -34,12 +34,17 @@ class Child:
         payload: The packed process (``lab.cluster.process.pack``), signature verified.
         stdout: Descriptor to use as standard output; the supervisor reads its other end.
         stderr: Likewise, standard error.
+        parent: Both ends of a pipe; the first is the sentinel of ``parent_process()``, and the supervisor closes the second
+            when the parent has ended, wherever that was.
     """
 
-    def __init__(self, run: Run, payload: memoryview, stdout: int, stderr: int) -> None:
+    def __init__(self, run: Run, payload: memoryview, stdout: int, stderr: int, parent: tuple[int, int]) -> None:
         self._run, self._payload, self._stdout, self._stderr = run, payload, stdout, stderr
+        self._parent = parent
 
     def _bootstrap(self, parent_sentinel: int) -> int:
+        parent_sentinel, write_end = self._parent  # the one that was given tells of the slot's end
+        os.close(write_end)
         platforms.set_pdeathsig("SIGKILL")  # type: ignore[attr-defined]  # a child whose slot is killed must not go on unsupervised
         self._take_over_streams()
         for name in RESET_SIGNALS:
@@ -79,12 +84,13 @@ class Child:
         process._current_process = main  # type: ignore[attr-defined]  # in the slot it is billiard's
         sys.modules["__main__"] = types.ModuleType("__main__")  # not the worker's
         main._inheriting = True  # so that a main module without a guard gets spawn's error, not a chain of processes
+        main.authkey = revealed_authkey(self._run, head)
         try:
             spawn.prepare(_usable_here(head["prepare"]))
             process_obj = reduction.ForkingPickler.loads(pickled)
         finally:
             del main._inheriting
-        process_obj._config["authkey"] = inherited_authkey(self._run)
+        process_obj.authkey = main.authkey
         return process_obj
 
     def _take_over_streams(self) -> None:

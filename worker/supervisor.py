@@ -49,7 +49,11 @@ redis.call('HSET', KEYS[3], 'claim', ARGV[6])
 redis.call('ZADD', processes, now() + ARGV[3], me)
 redis.call('ZADD', ARGV[4], now() + ARGV[3], ARGV[5])
 keep(ARGV[4])
-return {payload, redis.call('HGET', KEYS[3], 'parent'), now()}
+local parent = redis.call('HGET', KEYS[3], 'parent')
+local children = base .. 'children:' .. string.match(parent, '[^:]+$')
+redis.call('SADD', children, me)
+create(children)
+return {payload, parent, now()}
 """,
     numbered=False,
 )  # whoever claimed it may claim it again, as the reply may be lost
@@ -63,10 +67,12 @@ if not alive(me) or not root or tonumber(root) < now() then return 0 end
 redis.call('ZADD', processes, now() + ARGV[3], me)
 redis.call('ZADD', ARGV[4], now() + ARGV[3], ARGV[5])
 keep(ARGV[4])
-return 1
+return alive(ARGV[6]) and 2 or 1
 """,
     numbered=False,
 )
+ALONE = 1
+"""What BEAT replies once the process's parent has ended."""
 
 
 class Refused(LabError):
@@ -95,6 +101,7 @@ class Supervisor:
         self._popen: Any = None
         self._commands = self._run.key("commands", process_id)
         self._link: Link | None = None
+        self._parent_alive: list[int] = []
         self._decoders: dict[int, tuple[str, codecs.IncrementalDecoder]] = {}
 
     def supervise(self) -> int | None:
@@ -143,8 +150,10 @@ class Supervisor:
     def _host(self, payload: memoryview) -> int:
         with ExitStack() as stack:
             out, err = stack.enter_context(_pipe()), stack.enter_context(_pipe())
-            self._fork(Child(self._run, payload, out[1], err[1]))
+            self._parent_alive = stack.enter_context(_pipe())
+            self._fork(Child(self._run, payload, out[1], err[1], (self._parent_alive[0], self._parent_alive[1])))
             stack.callback(self._popen.close)
+            os.close(self._parent_alive.pop(0))
             for name, ends in (("stdout", out), ("stderr", err)):
                 os.close(ends.pop())
                 os.set_blocking(ends[0], False)
@@ -198,7 +207,12 @@ class Supervisor:
                 return
 
     def _beat(self) -> bool:
-        return bool(self._run.eval(BEAT, [], self._lease, BUSY, self._busy_name()))
+        """Renew the lease. Returns False if the process has lost it, or its program is gone."""
+        parent = self._parent.rpartition(":")[2]
+        answer = self._run.eval(BEAT, [], self._lease, BUSY, self._busy_name(), parent)
+        if answer == ALONE and self._parent_alive:
+            os.close(self._parent_alive.pop())  # the sentinel of parent_process() becomes readable
+        return bool(answer)
 
     def _listen(self, watched: list[Any]) -> None:
         """Watch for signals from the parent; again after the connection broke."""
@@ -223,6 +237,9 @@ class Supervisor:
             blob = self._link.read()
             self._store.call("LREM", self._commands, 1, blob)
             self._look()
+            if not blob:
+                self._beat()
+                return True
             signum = int(bytes(self._run.unseal(self._commands, blob)))
         except (redis.RedisError, OSError, TypeError, LabError):
             self._link.close()

@@ -5,10 +5,10 @@ on whatever host, that was made or unpickled and not yet closed. Closing the las
 lays an empty message, the end-of-file mark, into the peer's list, where it stays.
 
 On Redis, for a pipe ``pipe:ID``: lists ``pipe:ID:a`` and ``pipe:ID:b``, what each end has yet to read; sets
-``pipe:ID:a:holders`` and ``pipe:ID:b:holders``.
+``pipe:ID:a:holders`` and ``pipe:ID:b:holders``; what ``lab.cluster.watch`` names.
 
-Differs from multiprocessing: ``send`` never blocks, as Redis takes what nobody has read yet. There is no descriptor to
-wait on: ``fileno()`` raises; use ``poll(timeout)``.
+Differs from multiprocessing: ``send`` never blocks, as Redis takes what nobody has read yet. ``fileno()`` is a descriptor to
+wait on, with ``multiprocessing.connection.wait`` or any selector, not one to read from or to send to another process.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import io
 import os
 import secrets
 import sys
+import threading
 from multiprocessing import connection, context
 from typing import Any
 
 from lab.cluster import run as runs
 from lab.cluster.run import Run
 from lab.cluster.script import Script
+from lab.cluster.watch import Watch
 from lab.errors import WrongKey
 
 OPEN = Script("""
@@ -52,11 +54,20 @@ local refused = fenced()
 if refused then return refused end
 if redis.call('EXISTS', KEYS[3] .. ':holders') == 0 then return 0 end
 push(KEYS[3], ARGV[3])
+ring(KEYS[3])
 return 1
+""")
+
+MARK = Script("""
+redis.call('LPUSH', KEYS[3], '')
+keep(KEYS[3])
+ring(KEYS[3])
 """)
 
 END_OF_FILE = b""
 
+
+_first_watch = threading.Lock()
 
 _ConnectionBase: Any = connection._ConnectionBase  # private, and the stdlib's own way to make a kind of connection
 
@@ -66,8 +77,8 @@ class Connection(_ConnectionBase):  # type: ignore[misc]
 
     On Redis: EVALSHA of a push to send, BLMOVE to receive, LLEN and BLMOVE to poll.
 
-    Differs from multiprocessing: ``send`` returns when Redis has the message and never waits for a reader; ``fileno``
-    raises, as there is nothing to select on.
+    Differs from multiprocessing: ``send`` returns when Redis has the message and never waits for a reader; ``fileno`` is to
+    wait on, not to read from, and costs a round trip.
 
     Args:
         inbox: The list that this end reads.
@@ -79,15 +90,18 @@ class Connection(_ConnectionBase):  # type: ignore[misc]
         super().__init__(0, readable, writable)
         self._run, self._inbox, self._outbox, self._token = run, inbox, outbox, token
         self._pid = os.getpid()
+        self._watch: Watch | None = None
 
     def fileno(self) -> int:
-        """Refused: there is no descriptor.
+        """A descriptor that is readable when a message or the end of file has come; see ``lab.cluster.watch``.
 
         Raises:
-            io.UnsupportedOperation: Always; OSError if the connection is closed.
+            OSError: The connection is closed.
         """
         self._check_closed()
-        raise io.UnsupportedOperation("a connection between hosts has no file descriptor; use poll(timeout)")
+        with _first_watch:  # excluded: two threads that ask at once, and a descriptor each
+            self._watch = self._watch or Watch(self._run, self._inbox)
+        return self._watch.fileno()
 
     def __del__(self) -> None:
         # A finalizer may run in the middle of another command of this thread, so it must not wait for the lane.
@@ -97,6 +111,8 @@ class Connection(_ConnectionBase):  # type: ignore[misc]
     def _close(self) -> None:
         if self._pid == os.getpid():  # a forked copy is not among the holders
             self._run.store.call(*self._hang_up())
+            if self._watch is not None:
+                self._watch.close()
 
     def _hang_up(self) -> tuple[Any, ...]:
         return self._run.command(HANG_UP, [self._inbox, self._run.key("ends", self._run.me)], self._token)
@@ -109,9 +125,10 @@ class Connection(_ConnectionBase):  # type: ignore[misc]
         while True:
             (blob,) = self._run.take(self._inbox, None)
             if blob == END_OF_FILE:
-                self._run.store.call("LPUSH", self._inbox, END_OF_FILE)  # for the other holders of this end
-                self._run.store.call("PEXPIRE", self._inbox, self._run.ttl)
+                self._run.eval(MARK, [self._inbox])  # for the other holders of this end
                 raise EOFError
+            if self._watch is not None:
+                self._watch.after_read()
             try:
                 payload = self._run.unseal(self._inbox, blob)
             except WrongKey as exc:

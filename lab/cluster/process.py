@@ -20,7 +20,9 @@ from multiprocessing import context, process, reduction, spawn, util
 from typing import Any
 
 from lab.cluster import run as runs
+from lab.cluster import wire
 from lab.cluster.engine import PROCESS_QUEUE, PROCESS_TASK
+from lab.cluster.run import Run
 from lab.cluster.script import Script
 from lab.errors import BrokerUnreachable, LabError, NotEnoughSlots, NoWorkers, WrongKey
 
@@ -96,6 +98,10 @@ class Popen:
         with self._changed:
             self._changed.wait_for(lambda: self.returncode is not None, timeout)
         return self.returncode
+
+    def interrupt(self) -> None:
+        """Have the child's host send it SIGINT, as ``Process.interrupt()`` asks since Python 3.14."""
+        self._signal(signal.SIGINT)
 
     def terminate(self) -> None:
         """Have the child's host send it SIGTERM."""
@@ -238,7 +244,7 @@ def pack(popen: Popen, process_obj: process.BaseProcess) -> bytes:
         Whatever pickling raises, as under spawn.
     """
     config, buffer = process_obj._config, io.BytesIO()  # type: ignore[attr-defined]
-    # the stdlib's key would be readable in Redis; the child derives one (run.inherited_authkey)
+    # the stdlib's key would be readable in Redis; it goes into the head, concealed
     process_obj._config = {name: value for name, value in config.items() if name != "authkey"}  # type: ignore[attr-defined]
     context.set_spawning_popen(popen)  # type: ignore[arg-type]
     try:
@@ -246,7 +252,9 @@ def pack(popen: Popen, process_obj: process.BaseProcess) -> bytes:
     finally:
         context.set_spawning_popen(None)
         process_obj._config = config  # type: ignore[attr-defined]
-    head = json.dumps(_preparation(popen, process_obj.name)).encode()
+    preparation = _preparation(popen, process_obj.name)
+    preparation["authkey"] = wire.conceal(popen._run.settings.authkey, popen.process_id, bytes(config["authkey"])).hex()
+    head = json.dumps(preparation).encode()
     return struct.pack(">I", len(head)) + head + buffer.getbuffer()
 
 
@@ -254,6 +262,11 @@ def unpack_head(payload: memoryview) -> tuple[dict[str, Any], memoryview]:
     """The JSON head of a packed process, and the pickle that follows it."""
     (size,) = struct.unpack_from(">I", payload)
     return json.loads(bytes(payload[4 : 4 + size])), payload[4 + size :]
+
+
+def revealed_authkey(run: Run, head: dict[str, Any]) -> bytes:
+    """The stdlib authkey of the process that this run is entered as: its parent's, or what the program set for it."""
+    return wire.reveal(run.settings.authkey, run.me, bytes.fromhex(head["authkey"]))
 
 
 def _preparation(popen: Popen, name: str) -> dict[str, Any]:

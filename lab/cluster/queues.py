@@ -82,6 +82,8 @@ class Room:
 class Channel:
     """The list behind a queue, with the methods of both ends of a pipe."""
 
+    closed = False
+
     def __init__(self, run: Run, key: str) -> None:
         self.run, self.key = run, key
 
@@ -110,16 +112,23 @@ class Channel:
     recv_bytes = None
 
     def poll(self, timeout: float = 0.0) -> bool:
-        """Whether there is a message now."""
+        """Whether there is a message now; OSError once the feeder of a closed queue has ended."""
+        if self.closed:
+            raise OSError("handle is closed")
         return self.length() > 0
 
     def length(self) -> int:
         """Messages waiting."""
         return int(self.run.store.call("LLEN", self.key))
 
-    def close(self) -> None:
+    def settle(self) -> None:
         """Wait until everything sent has arrived."""
         self.run.store.settle()
+
+    def close(self) -> None:
+        """What the feeder does last: wait until everything sent has arrived."""
+        self.settle()
+        self.closed = True
 
     def __getstate__(self) -> str:
         context.assert_spawning(self)
@@ -250,7 +259,7 @@ class SimpleQueue(queues.SimpleQueue):  # type: ignore[type-arg]
         """Append an item."""
         self._check_closed()
         self._channel.send_bytes(_dumps(obj))
-        self._channel.close()
+        self._channel.settle()
 
     def _check_closed(self) -> None:
         if self._closed:

@@ -8,6 +8,8 @@ On Redis, under ``crosshost:{RUN}:``
 * ``process:ID``: hash, a process from its start to its end. ``mail:ID``: list, what happens to the children of ID.
 * ``journal:ID``: hash, how far Redis came with what the process sent (``script``). ``hand:ID-N:0`` and ``:1``: lists, what
   a thread of the process has just taken (``hand``).
+* ``children:ID``: set, the processes that ID has started and that live. ``commands:ID``: list, signals for ID; an empty
+  one says that its parent has ended.
 * ``locks``: set, the locks and recursive locks of the run. ``ends:ID``: set, the pipe ends that process ID holds.
 
 The root renews its own lease and buries processes whose lease lapsed; a child's lease is renewed by the worker slot that
@@ -25,7 +27,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing import process, util
+from multiprocessing import util
 from typing import Any
 
 from lab.cluster import wire
@@ -89,7 +91,11 @@ end
 for _, held in ipairs(redis.call('SMEMBERS', base .. 'ends:' .. dead)) do
   hang_up(string.match(held, '^(.+) (.+)$'))
 end
-local kinds = {'process:', 'ends:', 'commands:', 'mail:'}
+redis.call('SREM', base .. 'children:' .. string.match(KEYS[3], '[^:]+$'), dead)
+for _, child in ipairs(redis.call('SMEMBERS', base .. 'children:' .. dead)) do
+  if alive(child) then push(base .. 'commands:' .. child, '') end  -- its supervisor looks who is still there
+end
+local kinds = {'process:', 'ends:', 'commands:', 'children:', 'mail:', 'bell:'}
 -- a journal may still be asked for by a process that was silent, but not by one that has ended
 if not lapsed_only then kinds[#kinds + 1] = 'journal:' end
 for _, kind in ipairs(kinds) do
@@ -207,6 +213,15 @@ class Run:
         """Stop listening to a child."""
         self._handlers.pop(process_id, None)
 
+    @property
+    def closed(self) -> bool:
+        """Whether this process has left the run."""
+        return self._stop.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not beyond the end of the run."""
+        self._stop.wait(seconds)
+
     def close(self) -> None:
         """End the run: stop its threads and, for the root, delete its keys."""
         if self._stop.is_set():
@@ -296,10 +311,3 @@ def enter(run: Run | None) -> None:
     """Make a run this process's own."""
     global _current
     _current = run
-
-
-def inherited_authkey(run: Run) -> Any:
-    """The stdlib authkey of a child: derived, because the parent's own must not lie readable in Redis."""
-    return process.AuthenticationString(  # type: ignore[attr-defined]
-        wire.sign(run.settings.authkey, "process authkey", run.id.encode())
-    )

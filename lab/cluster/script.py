@@ -41,13 +41,25 @@ local function grant(sem)
   push(base .. 'wake:' .. waiter, redis.call('HINCRBY', sem, 'fence', 1))
   return true
 end""",
+    # tell the processes that watch a pipe's end, once; they ask again when they have looked (lab.cluster.watch)
+    "ring": """
+local function ring(inbox)
+  local watchers = redis.call('HGETALL', inbox .. ':watchers')
+  for i = 1, #watchers, 2 do
+    local process = string.match(watchers[i], '^[^/]+')
+    if alive(process) then push(base .. 'bell:' .. process, watchers[i] .. ' ' .. watchers[i + 1]) end
+  end
+  if #watchers > 0 then redis.call('DEL', inbox .. ':watchers') end
+end""",
     # one holder fewer of a pipe's end; the peer of the last one reads end of file
     "hang_up": """
 local function hang_up(tail, token)
   if redis.call('SREM', tail .. ':holders', token) == 1 and redis.call('EXISTS', tail .. ':holders') == 0 then
     local head = string.sub(tail, 1, -2) .. (string.sub(tail, -1) == 'a' and 'b' or 'a')
     push(head, '')
-    redis.call('DEL', tail)
+    ring(head)
+    redis.call('DEL', tail, tail .. ':watchers')
+    redis.call('SREM', registry, tail, tail .. ':holders', tail .. ':watchers')
   end
 end""",
 }
