@@ -11,14 +11,17 @@ ended. A process that ends by itself while it holds a Lock leaves it locked, for
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from multiprocessing import reduction, util
 from queue import Empty, Full
 from typing import Any
 
 from lab.cluster import objects
 from lab.cluster.queues import Channel
-from lab.cluster.run import Run
+from lab.cluster.run import ROOT, Run
 from lab.cluster.store import Script
+from lab.errors import BrokerUnreachable
 
 DISOWN = Script("""
 local holder = redis.call('HGET', KEYS[3], 'holder')
@@ -43,6 +46,9 @@ return redis.call('HINCRBY', KEYS[3], 'unfinished', -1)
 """)
 
 UNFINISHED = Script("return tonumber(redis.call('HGET', KEYS[3], 'unfinished') or 0)")
+
+CHECK = 2.0
+"""Seconds after which one who waits at a queue asks whether there still is one."""
 
 _dumps, _loads = reduction.ForkingPickler.dumps, reduction.ForkingPickler.loads
 _held: dict[str, Any] = {}
@@ -98,26 +104,26 @@ class Lock:
         return repr(self.primitive)
 
 
-def _rebuild(kind: type, state: dict[str, Any]) -> Any:
+def _rebuild(kind: type[Lock], state: dict[str, Any]) -> Any:
     lock = kind.__new__(kind)
     lock.__dict__.update(state)
     return lock
 
 
 def _managed(key: str) -> Any:
-    return objects.find("live", key).referent
+    return objects.find("live", key).primitive
 
 
 def _note_held(key: str, lock: Lock) -> None:
-    if not _held:
+    if not _held and lock.primitive._semlock.run.me != ROOT:  # whose end is the end of all locks
         util.Finalize(None, _leave_locks, exitpriority=5)  # a killed process runs no finalizer
     _held[key] = lock, objects.find("live", key)
 
 
 def _leave_locks() -> None:
-    for lock, _ in list(_held.values()):
-        lock.leave()
-    _held.clear()
+    with suppress(BrokerUnreachable):  # then the locks are gone, too
+        for lock, _ in list(_held.values()):
+            lock.leave()
 
 
 class RLock(Lock):
@@ -178,7 +184,7 @@ class Condition:
 
     def __init__(self, lock: Any = None, *, ctx: Any) -> None:
         shared = getattr(lock, "_shared", None)
-        self.lock = RLock(ctx=ctx) if lock is None else shared.referent if isinstance(shared, objects.Live) else lock
+        self.lock = RLock(ctx=ctx) if lock is None else shared.primitive if isinstance(shared, objects.Live) else lock
         if not isinstance(self.lock, Lock):
             raise TypeError(f"the lock of a managed Condition must be a managed Lock or RLock, not {lock!r}")
         self.primitive = ctx.Condition(self.lock.primitive)
@@ -231,6 +237,8 @@ class Queue:
         maxsize: Room for items; without bound if 0 or less.
     """
 
+    managed: str | None = None
+
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
         run: Run = ctx.connect()
         self.channel = Channel.new(run)
@@ -257,12 +265,24 @@ class Queue:
         Raises:
             queue.Empty: There was none in time.
         """
-        payload = self.channel.take(block, _checked(block, timeout))
+        payload = self._take(block, _checked(block, timeout))
         if payload is None:
             raise Empty
         if self.room is not None:
             self.room.release()
         return _loads(payload)
+
+    def _take(self, block: bool, timeout: float | None) -> memoryview | None:
+        if not block or (timeout is not None and timeout <= CHECK):
+            return self.channel.take(block, timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while deadline is None or time.monotonic() < deadline:
+            left = CHECK if deadline is None else min(CHECK, deadline - time.monotonic())
+            payload = self.channel.take(block, left)
+            # or who waits at a queue whose manager was shut down would wait for ever; Live.call tells
+            if payload is not None or (self.managed and not objects.find("live", self.managed).exists()):
+                return payload
+        return None
 
     def put_nowait(self, item: Any) -> None:
         """Append an item if there is room now."""

@@ -14,8 +14,7 @@ Differs from multiprocessing:
   to a list, or call a method that changes much, and nothing is lost. (``d[k] += 1`` is still two calls.) An object of a
   registered class runs one method at a time, so a method that waits holds up the others.
 * An object that does not pickle, and a Pool, can be used only in the process that made it.
-* A dict may be iterated in any process. When the manager is shut down, what waits on its queues and locks in other
-  processes goes on waiting: tell them first.
+* A dict may be iterated in any process. What a method returns as a proxy (``method_to_typeid``) is a copy.
 """
 
 from __future__ import annotations
@@ -118,11 +117,13 @@ def _create(address: str, registry: dict[str, Any], typeid: str, args: Any, kwds
         exposed = tuple(exposed or managers.public_methods(obj))  # type: ignore[attr-defined]
     except Exception:  # noqa: BLE001 - what a server would send back
         raise RemoteError(format_exc()) from None
-    if (shared := _singletons.get((address, id(obj)))) is None:
+    shared, _ = _singletons.get((address, id(obj)), (None, None))
+    if shared is None:
+        # More than the name here and the argument: who made it has it still, and may return it again.
+        kept = factory is not None and not live and sys.getrefcount(obj) > 2
         shared = objects.create(ctx.connect(), address, obj, live)
-        if sys.getrefcount(obj) > 2:  # more than the name here and the argument: the factory may return the same again
-            _singletons[address, id(obj)] = shared
-            shared.original = obj
+        if kept:
+            _singletons[address, id(obj)] = shared, obj
     entry = (None, (*exposed, *(results or ())), results, proxytype)
     return _proxy(shared, Token(typeid, address, shared.key), entry, _reachable(registry, results))
 
@@ -149,7 +150,8 @@ class DictProxy(managers.DictProxy):  # type: ignore[type-arg]
     _method_to_typeid_ = None
 
     def __iter__(self) -> Iterator[Any]:
-        return self._keys_in_turn(self._callmethod("keys"))
+        callmethod: Any = self._callmethod
+        return self._keys_in_turn(callmethod("keys"))
 
     def _keys_in_turn(self, keys: list[Any]) -> Iterator[Any]:
         for n in range(len(keys) + 1):
@@ -160,7 +162,8 @@ class DictProxy(managers.DictProxy):  # type: ignore[type-arg]
 
 
 _shut_down: set[str] = set()
-_singletons: dict[tuple[str, int], objects.Shared] = {}
+_singletons: dict[tuple[str, int], tuple[objects.Shared, Any]] = {}
+"""Objects that a factory may return again, by manager and id; they are kept so that the id is not another's."""
 
 
 class BaseManager(managers.BaseManager):
@@ -213,7 +216,7 @@ class BaseManager(managers.BaseManager):
         run.eval(objects.OPEN, [self._address])
         self._state.value = State.STARTED
 
-    def shutdown(self) -> None:
+    def shutdown(self) -> None:  # type: ignore[override]
         """Delete the manager's objects and end its pools."""
         if self._state.value != State.STARTED:
             return
@@ -277,7 +280,7 @@ class BaseManager(managers.BaseManager):
         registry: dict[str, Any] = self._registry  # type: ignore[attr-defined]
         proxy = _create(self._address, registry, typeid, args, kwds)
         if registry[typeid][0] is pool.Pool:
-            self._pools.add(proxy._shared.referent)
+            self._pools.add(proxy._shared.obj)
         return proxy
 
     def _number_of_objects(self) -> int:

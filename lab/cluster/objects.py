@@ -27,10 +27,11 @@ import io
 import itertools
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from multiprocessing import context, managers, reduction
-from multiprocessing.managers import RemoteError  # type: ignore[attr-defined]
+from multiprocessing.managers import RemoteError
 from traceback import format_exc
 from typing import Any, ClassVar
 
@@ -41,6 +42,12 @@ from lab.cluster.synchronize import SEMAPHORE, SemLock
 from lab.errors import ObjectGone
 
 GETVALUE = "#GETVALUE"
+TRIES = 3
+"""How often a call runs ahead of others and is overtaken before it asks them to wait."""
+
+WAITED = 0.01
+"""Seconds after which a call has waited, so that another round trip adds little to it."""
+
 TRAVELS = "*"
 """Who refers to an object whose proxy was pickled: whoever will load it."""
 
@@ -86,7 +93,15 @@ OPEN = Script(
 SHUT_DOWN = Script(
     _REFERENCES
     + """
-for _, id in ipairs(redis.call('SMEMBERS', KEYS[3])) do if id ~= '' then delete(id) end end
+for _, id in ipairs(redis.call('SMEMBERS', KEYS[3])) do
+  for key in string.gmatch(redis.call('HGET', id, 'keys') or '', '%S+') do
+    if string.find(key, ':waiters$') or string.sub(key, 1, #base + 10) == base .. 'condition:' then
+      local waiter = next_waiter(key)      -- they wait for what is no more: see Live.call
+      while waiter do push(base .. 'wake:' .. waiter, 1) waiter = next_waiter(key) end
+    end
+  end
+  if id ~= '' then delete(id) end
+end
 forget(KEYS[3])
 return 1
 """
@@ -122,6 +137,7 @@ local version = redis.call('HGET', id, 'version')
 if not version then return false end
 if version ~= ARGV[3] then return {tonumber(version), redis.call('HGET', id, 'state'), redis.call('HGET', id, 'contains')} end
 if state == '' then return 1 end
+if ARGV[6] ~= '1' and redis.call('HGET', id .. ':turn', 'value') == '0' then return 0 end
 local before, now_in = redis.call('HGET', id, 'contains'), {}
 redis.call('HSET', id, 'version', version + 1, 'state', state, 'contains', ARGV[5])
 if before ~= ARGV[5] then
@@ -167,18 +183,29 @@ class Shared:
     Args:
         key: Its key in Redis.
         holder: This process's name among those who refer to it, used once.
+        obj: The object itself, if this process has it.
     """
 
     kind: ClassVar[str]
-    original: Any = None
 
-    def __init__(self, run: Run, key: str, holder: str) -> None:
-        self.run, self.key = run, key
+    def __init__(self, run: Run, key: str, holder: str, obj: Any = None) -> None:
+        self.run, self.key, self.obj = run, key, obj
         weakref.finalize(self, _drop, run, key, holder, os.getpid()).atexit = False
 
     def call(self, method: str, args: Any, kwds: Any, copy: bool = True) -> Any:
-        """Call a method of the object; its result, or a copy of it."""
+        """Call a method of the object.
+
+        Args:
+            method: Its name, or ``GETVALUE`` for the object itself.
+            args: Positional arguments.
+            kwds: Keyword arguments.
+            copy: Whether a result that does not pickle is an error.
+        """
         raise NotImplementedError
+
+    def exists(self) -> bool:
+        """Whether Redis has it."""
+        return bool(self.run.store.call("EXISTS", self.key))
 
     def gone(self) -> ObjectGone:
         """The error for an object that Redis does not have."""
@@ -206,8 +233,8 @@ class Stored(Shared):
         | {"__getattribute__", "__str__", "__repr__", "count", "index", "get", "keys", "values", "items", "copy"}
     )
 
-    def __init__(self, run: Run, key: str, holder: str) -> None:
-        super().__init__(run, key, holder)
+    def __init__(self, run: Run, key: str, holder: str, obj: Any = None) -> None:
+        super().__init__(run, key, holder, obj)
         self._lock = threading.Lock()
         self._caller = 0
         self._version, self._packed = 0, b""  # what Redis had when we last looked
@@ -234,20 +261,33 @@ class Stored(Shared):
 
     def _call(self, method: str, request: bytes, copy: bool) -> Any:
         fresh = self._version == 0 and self._load()
-        if type(self._state) in self.PLAIN:
-            outcome = self._attempt(method, request, fresh) or self._attempt(method, request, fresh=True)
-            if outcome:
+        for _ in range(TRIES if type(self._state) in self.PLAIN else 0):
+            if outcome := self._attempt(method, request, fresh):
                 return _result(*outcome, copy)
-        # Excluded: a slow call overtaken for ever by quick ones (who was overtaken stands in line here), and a method that
-        # does more than compute being run twice.
+            if self._version == 0:
+                break
+            fresh = True
+        # Excluded: a slow call overtaken for ever by quick ones, and a method that does more than compute being run twice.
+        # While this lock is held nobody else's change is accepted; who is refused stands in line for it.
         with SemLock(self.run, f"{self.key}:turn", SEMAPHORE, 1, 1, owned=True):
-            fresh = self._load()
-            while not (outcome := self._attempt(method, request, fresh)):
-                fresh = True
+            self._load()
+            outcome = self._attempt(method, request, fresh=True, turn=1)
+            assert outcome is not None
         return _result(*outcome, copy)
 
-    def _attempt(self, method: str, request: bytes, fresh: bool) -> tuple[bool, Any] | None:
-        """Run the method on the state that we have; None if that was not the state of now, which we have after it."""
+    def _attempt(self, method: str, request: bytes, fresh: bool, turn: int = 0) -> tuple[bool, Any] | None:
+        """Run the method on the state that we have.
+
+        Args:
+            method: Its name.
+            request: Its pickled arguments.
+            fresh: Whether we have just received the state.
+            turn: 1 if we hold the object's lock.
+
+        Returns:
+            Whether the method returned and its result, or what it raised. None if the state was not that of now, which we
+            have after it; or if somebody else holds the object's lock, then we have none.
+        """
         try:
             ok, result = _run(self._state, method, request)
             packed, contains = b"", self._contains
@@ -259,11 +299,13 @@ class Stored(Shared):
             # Not so if it contains proxies. They count as ours since we loaded it, which Redis has heard by now: if the
             # version is still the same, the object held them until then, and none of them is gone.
             state = self.run.seal(self.key, packed) if packed else b""
-            reply = self.run.eval(COMMIT, [self.key], self._version, state, " ".join(contains))
+            reply = self.run.eval(COMMIT, [self.key], self._version, state, " ".join(contains), turn)
         except BaseException:
             self._forget()  # what the method did to it is not committed
             raise
-        if self._received(reply):
+        if reply == 0:
+            self._forget()
+        if reply == 0 or self._received(reply):
             return None
         if packed:
             self._version, self._packed, self._contains = self._version + 1, packed, contains
@@ -274,7 +316,7 @@ class Stored(Shared):
 
     def _load(self) -> bool:
         """Have the state of now; whether it is another than we had."""
-        return self._received(self.run.eval(COMMIT, [self.key], self._version, b"", b""))
+        return self._received(self.run.eval(COMMIT, [self.key], self._version, b"", b"", 0))
 
     def _received(self, reply: Any) -> bool:
         if reply == 1:
@@ -290,53 +332,57 @@ class Stored(Shared):
 
 
 class Live(Shared):
-    """A primitive that is shared in Redis by itself."""
+    """A primitive that is shared in Redis by itself; ``obj`` is this process's handle on it."""
 
     kind = "live"
 
-    def __init__(self, run: Run, key: str, holder: str, referent: Any = None) -> None:
-        super().__init__(run, key, holder)
-        self._referent = referent
-
     def call(self, method: str, args: Any, kwds: Any, copy: bool = True) -> Any:
-        """Call the primitive's method."""
+        """Call the primitive's method.
+
+        Raises:
+            ObjectGone: It waited, and the manager was shut down meanwhile.
+        """
         if method == GETVALUE:
-            raise RemoteError(f"Unserializable message: {self.referent!r} is shared, and has no value to copy\n")
-        return _method(self.referent, method)(*args, **kwds)
+            raise RemoteError(f"Unserializable message: {self.primitive!r} is shared, and has no value to copy\n")
+        function, begun = _method(self.primitive, method), time.monotonic()
+        error = result = None
+        try:
+            result = function(*args, **kwds)
+        except Exception as exc:  # noqa: BLE001 - raised again below
+            error = exc
+        if time.monotonic() - begun > WAITED and not self.exists():
+            raise self.gone() from error
+        if error is not None:
+            raise error
+        return result
 
     @property
-    def referent(self) -> Any:
+    def primitive(self) -> Any:
         """The primitive, for this process."""
-        if self._referent is None:
+        if self.obj is None:
             blob = self.run.eval(FETCH, [self.key])
             if blob is None:
                 raise self.gone()
-            referent = _loads(self.run.unseal(self.key, blob))
-            referent.managed = self.key
-            with _lock:  # excluded: two threads that use one lock through two objects, and count its holds apart
-                self._referent = self._referent or referent
-        return self._referent
+            primitive = _loads(self.run.unseal(self.key, blob))
+            primitive.managed = self.key
+            with _lock:  # excluded: two threads that use one lock through two handles, which count its holds apart
+                self.obj = self.obj or primitive
+        return self.obj
 
 
 class Resident(Shared):
-    """An object that stays in the process that made it."""
+    """An object that stays in the process that made it, and is called there as it is."""
 
     kind = "resident"
 
-    def __init__(self, run: Run, key: str, holder: str, referent: Any = None) -> None:
-        super().__init__(run, key, holder)
-        self.referent = referent
-
     def call(self, method: str, args: Any, kwds: Any, copy: bool = True) -> Any:
         """Call the object's method, in the process that has it."""
-        if self.referent is None:
+        if self.obj is None:
             raise RuntimeError(
                 f"the managed object {self.key} cannot be used here: it does not pickle, so it stays in the process that"
                 " made it; a cluster has no server process that would answer for it"
             )
-        if method == GETVALUE:
-            return copied(self.referent)
-        return _method(self.referent, method)(*args, **kwds)
+        return copied(self.obj) if method == GETVALUE else _method(self.obj, method)(*args, **kwds)
 
 
 _KINDS: dict[str, Any] = {kind.kind: kind for kind in (Stored, Live, Resident)}
@@ -368,19 +414,18 @@ def create(run: Run, manager: str, obj: Any, live: bool = False) -> Shared:
         obj: The object; it is copied, unless it is live or does not pickle.
         live: Whether it is a primitive of this package.
     """
-    key, state, contains, kind = run.new_name("object"), b"", [], Resident
-    keys = [f"{key}:turn", f"{key}:turn:waiters"]
+    key, holder = run.new_name("object"), _holder(run)
+    state, contains, keys = b"", list[str](), [f"{key}:turn", f"{key}:turn:waiters"]
+    shared: Shared
     if live:
-        kind, keys = Live, list(_keys_of(obj, run.base))
+        shared, keys = Live(run, key, holder, obj), list(_keys_of(obj, run.base))
         state, contains = _pack_primitive(obj)
     else:
         try:
             state, contains = pack(obj)
-            kind = Stored  # type: ignore[assignment]
+            shared = Stored(run, key, holder)
         except Exception:  # noqa: BLE001 - whatever a class raises to say that it does not pickle
-            state = b""
-    holder = _holder(run)
-    shared: Shared = kind(run, key, holder) if kind is Stored else kind(run, key, holder, obj)  # type: ignore[call-arg]
+            shared = Resident(run, key, holder, obj)
     sealed = run.seal(key, state) if state else b""
     if not run.eval(CREATE, [key, manager], holder, sealed, " ".join(contains), " ".join(keys)):
         raise shared.gone()
@@ -466,4 +511,9 @@ def _method(obj: Any, name: str) -> Any:
 def _result(ok: bool, result: Any, copy: bool) -> Any:
     if not ok:
         raise result
-    return copied(result) if copy else result
+    try:
+        return copied(result)
+    except RemoteError:
+        if copy:
+            raise
+        return result
