@@ -6,6 +6,7 @@ import itertools
 import os
 import queue
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from multiprocessing import managers
@@ -106,6 +107,14 @@ def change_until(numbers: Any, changing: Any, stop: Any) -> None:
             return
 
 
+class Refusal(Exception):
+    """An error that can be referred to weakly."""
+
+
+def refuse(item: Any) -> Any:
+    raise Refusal
+
+
 class Account:
     """A class of a user's, to register."""
 
@@ -140,6 +149,35 @@ def die_inside(account: Any) -> None:
     account.die()
 
 
+def take_from(shelf: Any, timeout: float) -> Any:
+    return shelf.get(True, timeout)
+
+
+def use_pool(pool: Any, inbox: Any) -> None:
+    with pool:
+        found = [pool.map(abs, [-1, 2]), pool.apply_async(abs, (-3,)).get(TIMEOUT), list(pool.imap(abs, [-4, 5]))]
+    inbox.put(found)
+
+
+def lend(inbox: Any) -> None:
+    from lab.cluster.managers import BaseManager
+
+    class Lender(BaseManager):
+        pass
+
+    Lender.register("squares", squares, SquaresProxy)
+    Lender.register("naps", naps, SquaresProxy)
+    lender: Any = Lender()
+    lender.start()
+    inbox.put((lender.squares(9), lender.naps()))
+    time.sleep(TIMEOUT)  # until it is killed
+
+
+def naps() -> Iterator[int]:
+    time.sleep(TIMEOUT)
+    yield 0
+
+
 shelf: queue.Queue[int] = queue.Queue()
 
 
@@ -152,6 +190,14 @@ ledger = {"opened": 1}
 
 def get_ledger() -> dict[str, int]:
     return ledger
+
+
+locker: queue.Queue[Any] = queue.Queue()
+locker.put(threading.Lock())
+
+
+def get_locker() -> queue.Queue[Any]:
+    return locker
 
 
 def squares(count: int) -> Iterator[int]:
@@ -179,6 +225,7 @@ def register(bank: Any) -> None:
     bank.register("Sealed", Account, exposed=("get",))
     bank.register("squares", squares, SquaresProxy)
     bank.register("get_shelf", get_shelf)
+    bank.register("get_locker", get_locker)
     bank.register("get_ledger", get_ledger, exposed=("get", "update"))
 
 

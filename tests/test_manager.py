@@ -9,7 +9,9 @@ import queue
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Iterator
+from functools import partial
 from multiprocessing import ProcessError, managers
 from typing import Any
 
@@ -27,6 +29,11 @@ class ClusterBank(cluster_managers.BaseManager):
 
 
 targets.register(ClusterBank)
+
+
+def open_bank(cluster: Any) -> Any:
+    """A manager with the registered classes, whose methods no type checker knows."""
+    return ClusterBank(ctx=cluster)
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +271,8 @@ def test_a_managed_pool_maps(manager: Any) -> None:
 
 def test_a_proxy_shows_itself_and_its_object(remote: Any) -> None:
     with remote.Manager() as manager:
-        numbers, event = manager.list([1]), manager.Event()
+        numbers: Any = manager.list([1])
+        event = manager.Event()
         assert isinstance(numbers, managers.BaseProxy)
         assert repr(numbers).startswith("<ListProxy object, typeid 'list' at 0x")
         assert repr(event).startswith("<EventProxy object, typeid 'Event' at 0x")
@@ -339,14 +347,14 @@ def test_what_a_factory_returns_twice_is_one_object(bank: Any) -> None:
 
 
 def test_methods_of_a_registered_class_lose_nothing_on_the_cluster(cluster: Any) -> None:
-    with ClusterBank(ctx=cluster) as bank:
+    with open_bank(cluster) as bank:
         account = bank.Account()
         finish(*[start(cluster, targets.deposit, account, 10) for _ in range(3)])
         assert account.get() == 30
 
 
 def test_a_process_killed_inside_a_method_leaves_the_object_as_it_was(cluster: Any) -> None:
-    with ClusterBank(ctx=cluster) as bank:
+    with open_bank(cluster) as bank:
         account = bank.Account(7)
         child = start(cluster, targets.die_inside, account)
         child.join(TIMEOUT)
@@ -354,13 +362,40 @@ def test_a_process_killed_inside_a_method_leaves_the_object_as_it_was(cluster: A
         assert account.deposit(1) == 8
 
 
-def test_an_object_that_does_not_pickle_says_so_in_another_process(cluster: Any) -> None:
-    with ClusterBank(ctx=cluster) as bank, cluster.Pool(1) as pool, pytest.raises(RuntimeError, match="pickle"):
-        pool.apply(next, (bank.squares(4),))
+def test_an_object_that_does_not_pickle_is_asked_in_the_process_that_has_it(cluster: Any) -> None:
+    with open_bank(cluster) as bank, cluster.Pool(1) as pool:
+        numbers = bank.squares(4)
+        assert pool.apply(next, (numbers,)) == 0
+        assert next(numbers) == 1
+        assert pool.apply(list, (numbers,)) == [4, 9]
+        with pytest.raises(queue.Empty):
+            pool.apply(targets.take_from, (bank.get_shelf(), 0.1))
+        with pytest.raises(managers.RemoteError, match="Unserializable"):
+            pool.apply(targets.take_from, (bank.get_locker(), 0.1))
+
+
+def test_a_managed_pool_is_used_and_ended_from_another_process(cluster: Any, ours: Any) -> None:
+    pool, inbox = ours.Pool(2), ours.Queue()
+    finish(start(cluster, targets.use_pool, pool, inbox))
+    assert inbox.get(True, TIMEOUT) == [[1, 2], 3, [4, 5]]
+    with pytest.raises(ValueError, match="not running"):
+        pool.map(abs, [1])
+
+
+def test_who_asks_an_object_whose_process_is_killed_is_told(cluster: Any, ours: Any) -> None:
+    inbox = ours.Queue()
+    child = start(cluster, targets.lend, inbox)
+    numbers, napper = inbox.get(True, TIMEOUT)
+    assert (next(numbers), next(numbers)) == (0, 1)
+    threading.Timer(0.2, child.kill).start()
+    with pytest.raises(ObjectGone, match="has ended"):
+        next(napper)  # asked before, and waiting
+    with pytest.raises(ObjectGone, match="has ended"):
+        next(numbers)
 
 
 def test_a_manager_without_a_server_says_so(cluster: Any) -> None:
-    bank = ClusterBank(ctx=cluster)
+    bank = open_bank(cluster)
     with pytest.raises(NotImplementedError, match="no server"):
         bank.get_server()
     with pytest.raises(NotImplementedError, match="no server"):
@@ -491,6 +526,19 @@ def take_then_read(outer: Any, taken: Any, emptied: Any, told: Any) -> None:
     taken.set()
     emptied.wait(TIMEOUT)
     told.put(inner[:])
+
+
+def test_an_error_is_not_kept_by_the_call_that_raised_it(ours: Any) -> None:
+    gc.disable()
+    try:
+        for call in (partial(ours.list([1]).sort, key=targets.refuse), ours.Queue().get_nowait):
+            try:
+                call()
+            except (targets.Refusal, queue.Empty) as exc:
+                error = weakref.ref(exc)
+            assert error() is None
+    finally:
+        gc.enable()
 
 
 def test_a_shut_down_manager_leaves_no_key(cluster: Any) -> None:

@@ -47,9 +47,6 @@ return redis.call('HINCRBY', KEYS[3], 'unfinished', -1)
 
 UNFINISHED = Script("return tonumber(redis.call('HGET', KEYS[3], 'unfinished') or 0)")
 
-CHECK = 2.0
-"""Seconds after which one who waits at a queue asks whether there still is one."""
-
 _dumps, _loads = reduction.ForkingPickler.dumps, reduction.ForkingPickler.loads
 _held: dict[str, Any] = {}
 """Locks that this process holds, with their managed objects: holding one keeps it, even without a proxy."""
@@ -97,7 +94,7 @@ class Lock:
     def __reduce__(self) -> Any:
         if self.managed is None:
             return _rebuild, (type(self), self.__dict__)
-        objects.travels(objects.find("live", self.managed))
+        objects.find("live", self.managed).travels()
         return _managed, (self.managed,)
 
     def __repr__(self) -> str:
@@ -273,11 +270,11 @@ class Queue:
         return _loads(payload)
 
     def _take(self, block: bool, timeout: float | None) -> memoryview | None:
-        if not block or (timeout is not None and timeout <= CHECK):
+        if not block or (timeout is not None and timeout <= objects.CHECK):
             return self.channel.take(block, timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while deadline is None or time.monotonic() < deadline:
-            left = CHECK if deadline is None else min(CHECK, deadline - time.monotonic())
+            left = objects.CHECK if deadline is None else min(objects.CHECK, deadline - time.monotonic())
             payload = self.channel.take(block, left)
             # or who waits at a queue whose manager was shut down would wait for ever; Live.call tells
             if payload is not None or (self.managed and not objects.find("live", self.managed).exists()):

@@ -13,7 +13,7 @@ Differs from multiprocessing:
 * A call on a list, dict, Namespace, Value, Array or an object of a registered class is atomic: several processes may append
   to a list, or call a method that changes much, and nothing is lost. (``d[k] += 1`` is still two calls.) An object of a
   registered class runs one method at a time, so a method that waits holds up the others.
-* An object that does not pickle, and a Pool, can be used only in the process that made it.
+* An object that does not pickle, and a Pool, stays in the process that made it and ends with it (``residents``).
 * A dict may be iterated in any process. What a method returns as a proxy (``method_to_typeid``) is a copy.
 """
 
@@ -31,7 +31,7 @@ from multiprocessing.managers import RemoteError, State, Token  # type: ignore[a
 from traceback import format_exc
 from typing import Any
 
-from lab.cluster import managed, objects
+from lab.cluster import managed, objects, residents
 
 _AutoProxy: Any = managers.AutoProxy  # type: ignore[attr-defined]
 
@@ -73,13 +73,15 @@ class _OverRedis:
             raise RemoteError(
                 f"AttributeError: method {methodname!r} of {self._token.typeid!r} object is not in {exposed=}\n"
             )
+        if isinstance(self._shared, residents.Resident) and self._shared.obj is None:
+            return self._shared.ask(self, methodname, args, kwds)
         if results and methodname in results:
             result = self._shared.call(methodname, args, kwds, copy=False)
             return _create(self._token.address, self._registry, results[methodname], (result,), {})
         return self._shared.call(methodname, args, kwds)
 
     def __reduce__(self) -> Any:
-        objects.travels(self._shared)
+        self._shared.travels()
         token = self._token
         return _rebuild, (self._shared.kind, token.typeid, token.address, token.id, self._entry, self._registry)
 
@@ -228,7 +230,9 @@ class BaseManager(managers.BaseManager):
         for address, number in list(_singletons):
             if address == self._address:
                 del _singletons[address, number]
-        self._ctx.connect().eval(objects.SHUT_DOWN, [self._address])
+        run = self._ctx.connect()
+        residents.forget({name.decode() for name in run.store.call("SMEMBERS", self._address)})
+        run.eval(objects.SHUT_DOWN, [self._address])
 
     def join(self, timeout: float | None = None) -> None:
         """Do nothing: there is no process to wait for."""

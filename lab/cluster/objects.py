@@ -6,7 +6,8 @@
   what is there now. So each call is atomic, no update is lost, and every method is the type's own.
 * ``Live``: locks, queues, events: what blocks. The primitive is shared in Redis already (``synchronize``, ``managed``);
   kept here is only what another process needs to use the same one.
-* ``Resident``: what neither pickles nor lives in Redis (a generator, a pool). It stays in the process that made it.
+* ``Resident``: what neither pickles nor lives in Redis (a generator, a pool). It stays in the process that made it, which
+  answers for it (``residents``).
 
 An object lives as long as somebody refers to it: a process through its proxies, or another object that contains one. A
 proxy that was pickled in any other way (for a queue, or as an argument) may be loaded anywhere, at any time, so from then
@@ -44,6 +45,9 @@ from lab.errors import ObjectGone
 GETVALUE = "#GETVALUE"
 TRIES = 3
 """How often a call runs ahead of others and is overtaken before it asks them to wait."""
+
+CHECK = 2.0
+"""Seconds after which one who waits asks whether what it waits for is still there."""
 
 WAITED = 0.01
 """Seconds after which a call has waited, so that another round trip adds little to it."""
@@ -150,7 +154,7 @@ return 1
 
 FETCH = Script("return redis.call('HGET', KEYS[3], 'state')")
 
-_loads = reduction.ForkingPickler.loads
+loads = reduction.ForkingPickler.loads
 _holders = itertools.count()
 _packing = threading.local()
 
@@ -166,15 +170,6 @@ def pack(obj: Any) -> tuple[bytes, list[str]]:
     finally:
         _packing.found = outer
     return buffer.getvalue(), list(found)
-
-
-def travels(shared: Shared) -> None:
-    """Note that a proxy is being pickled: into a managed object, or into something whose ways nobody knows."""
-    found = getattr(_packing, "found", None)
-    if found is not None:
-        found[shared.key] = None
-    else:
-        shared.run.post(HOLD, [shared.key], TRAVELS)
 
 
 class Shared:
@@ -202,6 +197,14 @@ class Shared:
             copy: Whether a result that does not pickle is an error.
         """
         raise NotImplementedError
+
+    def travels(self) -> None:
+        """Note that a proxy is being pickled: into a managed object, or into something whose ways nobody knows."""
+        found = getattr(_packing, "found", None)
+        if found is not None:
+            found[self.key] = None
+        else:
+            self.run.post(HOLD, [self.key], TRAVELS)
 
     def exists(self) -> bool:
         """Whether Redis has it."""
@@ -255,15 +258,19 @@ class Stored(Shared):
         with self._lock:
             self._caller = threading.get_ident()
             try:
-                return self._call(method, request, copy)
+                outcome = self._call(method, request)
+                try:
+                    return _result(*outcome, copy)
+                finally:
+                    del outcome  # or an error and this frame would keep each other
             finally:
                 self._caller = 0
 
-    def _call(self, method: str, request: bytes, copy: bool) -> Any:
+    def _call(self, method: str, request: bytes) -> tuple[bool, Any]:
         fresh = self._version == 0 and self._load()
         for _ in range(TRIES if type(self._state) in self.PLAIN else 0):
             if outcome := self._attempt(method, request, fresh):
-                return _result(*outcome, copy)
+                return outcome
             if self._version == 0:
                 break
             fresh = True
@@ -273,7 +280,7 @@ class Stored(Shared):
             self._load()
             outcome = self._attempt(method, request, fresh=True, turn=1)
             assert outcome is not None
-        return _result(*outcome, copy)
+        return outcome
 
     def _attempt(self, method: str, request: bytes, fresh: bool, turn: int = 0) -> tuple[bool, Any] | None:
         """Run the method on the state that we have.
@@ -326,7 +333,7 @@ class Stored(Shared):
             raise self.gone()
         version, blob, contains = reply
         packed = bytes(self.run.unseal(self.key, blob))
-        self._state = _loads(packed)
+        self._state = loads(packed)
         self._version, self._packed, self._contains = version, packed, contains.decode().split()
         return True
 
@@ -344,17 +351,18 @@ class Live(Shared):
         """
         if method == GETVALUE:
             raise RemoteError(f"Unserializable message: {self.primitive!r} is shared, and has no value to copy\n")
-        function, begun = _method(self.primitive, method), time.monotonic()
-        error = result = None
+        function, begun = method_of(self.primitive, method), time.monotonic()
         try:
             result = function(*args, **kwds)
-        except Exception as exc:  # noqa: BLE001 - raised again below
-            error = exc
-        if time.monotonic() - begun > WAITED and not self.exists():
-            raise self.gone() from error
-        if error is not None:
-            raise error
+        except Exception:
+            self._check(begun)
+            raise
+        self._check(begun)
         return result
+
+    def _check(self, begun: float) -> None:
+        if time.monotonic() - begun > WAITED and not self.exists():
+            raise self.gone()
 
     @property
     def primitive(self) -> Any:
@@ -363,29 +371,14 @@ class Live(Shared):
             blob = self.run.eval(FETCH, [self.key])
             if blob is None:
                 raise self.gone()
-            primitive = _loads(self.run.unseal(self.key, blob))
+            primitive = loads(self.run.unseal(self.key, blob))
             primitive.managed = self.key
             with _lock:  # excluded: two threads that use one lock through two handles, which count its holds apart
                 self.obj = self.obj or primitive
         return self.obj
 
 
-class Resident(Shared):
-    """An object that stays in the process that made it, and is called there as it is."""
-
-    kind = "resident"
-
-    def call(self, method: str, args: Any, kwds: Any, copy: bool = True) -> Any:
-        """Call the object's method, in the process that has it."""
-        if self.obj is None:
-            raise RuntimeError(
-                f"the managed object {self.key} cannot be used here: it does not pickle, so it stays in the process that"
-                " made it; a cluster has no server process that would answer for it"
-            )
-        return copied(self.obj) if method == GETVALUE else _method(self.obj, method)(*args, **kwds)
-
-
-_KINDS: dict[str, Any] = {kind.kind: kind for kind in (Stored, Live, Resident)}
+KINDS: dict[str, Any] = {Stored.kind: Stored, Live.kind: Live}
 _known: weakref.WeakValueDictionary[str, Shared] = weakref.WeakValueDictionary()
 _lock = threading.RLock()
 
@@ -400,7 +393,7 @@ def find(kind: str, key: str) -> Any:
     with _lock:
         shared = _known.get(key)
         if shared is None:
-            shared = _known[key] = _KINDS[kind](run, key, holder := _holder(run))
+            shared = _known[key] = KINDS[kind](run, key, holder := _holder(run))
             run.post(HOLD, [key], holder)
         return shared
 
@@ -425,7 +418,7 @@ def create(run: Run, manager: str, obj: Any, live: bool = False) -> Shared:
             state, contains = pack(obj)
             shared = Stored(run, key, holder)
         except Exception:  # noqa: BLE001 - whatever a class raises to say that it does not pickle
-            shared = Resident(run, key, holder, obj)
+            shared = KINDS["resident"](run, key, holder, obj)
     sealed = run.seal(key, state) if state else b""
     if not run.eval(CREATE, [key, manager], holder, sealed, " ".join(contains), " ".join(keys)):
         raise shared.gone()
@@ -485,21 +478,22 @@ def copied(obj: Any) -> Any:
     if obj is None or type(obj) in (int, float, bool, str, bytes):
         return obj
     try:
-        return _loads(pack(obj)[0])
+        return loads(pack(obj)[0])
     except Exception:  # noqa: BLE001 - whatever pickling runs
         raise RemoteError(f"Unserializable message: {format_exc()}\n") from None
 
 
 def _run(state: Any, method: str, request: bytes) -> tuple[bool, Any]:
-    args, kwds = _loads(request)
-    function = _method(state, method)
+    args, kwds = loads(request)
+    function = method_of(state, method)
     try:
         return True, function(*args, **kwds)
     except Exception as exc:  # noqa: BLE001 - it is the caller's
         return False, exc
 
 
-def _method(obj: Any, name: str) -> Any:
+def method_of(obj: Any, name: str) -> Any:
+    """A method of an object by its name; RemoteError if it has none of that name."""
     if name == GETVALUE:
         return lambda: obj
     try:
@@ -510,7 +504,10 @@ def _method(obj: Any, name: str) -> Any:
 
 def _result(ok: bool, result: Any, copy: bool) -> Any:
     if not ok:
-        raise result
+        try:
+            raise result
+        finally:
+            del result
     try:
         return copied(result)
     except RemoteError:
