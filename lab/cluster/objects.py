@@ -258,15 +258,11 @@ class Stored(Shared):
         with self._lock:
             self._caller = threading.get_ident()
             try:
-                outcome = self._call(method, request)
-                try:
-                    return _result(*outcome, copy)
-                finally:
-                    del outcome  # or an error and this frame would keep each other
+                return _result(self._call(method, request), copy)
             finally:
                 self._caller = 0
 
-    def _call(self, method: str, request: bytes) -> tuple[bool, Any]:
+    def _call(self, method: str, request: bytes) -> list[Any]:
         fresh = self._version == 0 and self._load()
         for _ in range(TRIES if type(self._state) in self.PLAIN else 0):
             if outcome := self._attempt(method, request, fresh):
@@ -282,7 +278,7 @@ class Stored(Shared):
             assert outcome is not None
         return outcome
 
-    def _attempt(self, method: str, request: bytes, fresh: bool, turn: int = 0) -> tuple[bool, Any] | None:
+    def _attempt(self, method: str, request: bytes, fresh: bool, turn: int = 0) -> list[Any] | None:
         """Run the method on the state that we have.
 
         Args:
@@ -296,13 +292,13 @@ class Stored(Shared):
             have after it; or if somebody else holds the object's lock, then we have none.
         """
         try:
-            ok, result = _run(self._state, method, request)
+            outcome = _run(self._state, method, request)
             packed, contains = b"", self._contains
             if method != GETVALUE and not (method in self.READS and type(self._state) in self.PLAIN):
                 packed, contains = pack(self._state)
                 packed = b"" if packed == self._packed else packed
             if fresh and not packed and not self._contains:
-                return ok, result  # a read of what we have just received
+                return outcome  # a read of what we have just received
             # Not so if it contains proxies. They count as ours since we loaded it, which Redis has heard by now: if the
             # version is still the same, the object held them until then, and none of them is gone.
             state = self.run.seal(self.key, packed) if packed else b""
@@ -316,7 +312,7 @@ class Stored(Shared):
             return None
         if packed:
             self._version, self._packed, self._contains = self._version + 1, packed, contains
-        return ok, result
+        return outcome
 
     def _forget(self) -> None:
         self._version, self._state, self._packed, self._contains = 0, None, b"", []
@@ -483,13 +479,13 @@ def copied(obj: Any) -> Any:
         raise RemoteError(f"Unserializable message: {format_exc()}\n") from None
 
 
-def _run(state: Any, method: str, request: bytes) -> tuple[bool, Any]:
+def _run(state: Any, method: str, request: bytes) -> list[Any]:
     args, kwds = loads(request)
     function = method_of(state, method)
     try:
-        return True, function(*args, **kwds)
+        return [True, function(*args, **kwds)]
     except Exception as exc:  # noqa: BLE001 - it is the caller's
-        return False, exc
+        return [False, exc]
 
 
 def method_of(obj: Any, name: str) -> Any:
@@ -502,7 +498,9 @@ def method_of(obj: Any, name: str) -> Any:
         raise RemoteError(format_exc()) from None
 
 
-def _result(ok: bool, result: Any, copy: bool) -> Any:
+def _result(outcome: list[Any], copy: bool) -> Any:
+    ok, result = outcome
+    outcome.clear()  # the frames that an error refers to have this list: it must not refer to the error
     if not ok:
         try:
             raise result
