@@ -94,6 +94,12 @@ class LeaseLost(LabError, RuntimeError):
     exit_code = ExitCode.LOST
 
 
+class ObjectGone(LabError, ConnectionRefusedError):
+    """A managed object is not there any more: its manager was shut down, or its run has ended."""
+
+    exit_code = ExitCode.LOST
+
+
 class FleetFailed(LabError, RuntimeError):
     """The embedded fleet did not start, or ended by itself."""
 

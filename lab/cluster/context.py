@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import lab
-from lab.cluster import connection, pool, process, queues, sharedctypes, synchronize, wire
+from lab.cluster import connection, managers, pool, process, queues, sharedctypes, synchronize, wire
 from lab.cluster import run as runs
 from lab.cluster.embedded import EmbeddedFleet
 from lab.cluster.fleet import HostInfo, list_hosts
@@ -146,11 +146,10 @@ class ClusterContext(context.BaseContext):
         return {"unix": "Unix socket", "redis": f"TCP {rest}", "rediss": f"TLS {rest}"}[scheme]
 
     def Manager(self) -> Any:
-        """Not there: what a manager's server process is for, every primitive here already does."""
-        raise NotImplementedError(
-            "The cluster has no Manager: its server would run on one host, reachable only there. Value, Array, Queue and the"
-            " locks of this context are already shared by every host; hand them to Process(args=)."
-        )
+        """A started manager: its objects are in Redis, and its proxies may be sent anywhere."""
+        manager = managers.SyncManager(ctx=self)
+        manager.start()
+        return manager
 
     def Pipe(self, duplex: bool = True) -> Any:
         """A pair of connected ends."""

@@ -197,6 +197,16 @@ class Queue(queues.Queue):  # type: ignore[type-arg]
         with self._sem.lock:
             return self._channel.length() + int(self._sem.unsent)
 
+    def empty(self) -> bool:
+        """Whether no item waits.
+
+        Raises:
+            OSError: The queue is closed here, after it was used.
+        """
+        if self._closed and self._thread is not None:  # type: ignore[attr-defined]
+            raise OSError("handle is closed")
+        return not self._channel.poll()
+
     def full(self) -> bool:
         """Whether a put would block now."""
         return self._sem.sem is not None and bool(self._sem.sem._semlock._is_zero())
