@@ -20,7 +20,7 @@ from typing import Any
 from lab.cluster import objects
 from lab.cluster.queues import Channel
 from lab.cluster.run import ROOT, Run
-from lab.cluster.store import Script
+from lab.cluster.script import Script
 from lab.errors import BrokerUnreachable
 
 DISOWN = Script("""
@@ -45,7 +45,7 @@ if tonumber(redis.call('HGET', KEYS[3], 'unfinished') or 0) < 1 then return -1 e
 return redis.call('HINCRBY', KEYS[3], 'unfinished', -1)
 """)
 
-UNFINISHED = Script("return tonumber(redis.call('HGET', KEYS[3], 'unfinished') or 0)")
+UNFINISHED = Script("return tonumber(redis.call('HGET', KEYS[3], 'unfinished') or 0)", numbered=False)
 
 _dumps, _loads = reduction.ForkingPickler.dumps, reduction.ForkingPickler.loads
 _held: dict[str, Any] = {}

@@ -38,7 +38,7 @@ from typing import Any, ClassVar
 
 from lab.cluster import run as runs
 from lab.cluster.run import Run
-from lab.cluster.store import Script
+from lab.cluster.script import Script
 from lab.cluster.synchronize import SEMAPHORE, SemLock
 from lab.errors import ObjectGone
 
@@ -152,7 +152,7 @@ return 1
 """
 )
 
-FETCH = Script("return redis.call('HGET', KEYS[3], 'state')")
+FETCH = Script("return redis.call('HGET', KEYS[3], 'state')", numbered=False)
 
 loads = reduction.ForkingPickler.loads
 _holders = itertools.count()

@@ -21,7 +21,7 @@ from typing import Any
 from lab.cluster import objects
 from lab.cluster import run as runs
 from lab.cluster.run import Run
-from lab.cluster.store import Script
+from lab.cluster.script import Script
 from lab.errors import BrokerUnreachable, LabError, ObjectGone, WrongKey
 
 CALL = Script("""
@@ -39,7 +39,7 @@ push(KEYS[3], ARGV[3])
 return 1
 """)
 
-ALIVE = Script("return alive(ARGV[3]) and 1 or 0")
+ALIVE = Script("return alive(ARGV[3]) and 1 or 0", numbered=False)
 
 _questions = itertools.count()
 _kept: dict[str, Resident] = {}
@@ -79,9 +79,8 @@ class Resident(objects.Shared):
         question = run.seal(calls, objects.pack((answer, proxy, method, args, kwds))[0])
         alive = run.eval(CALL, [calls], owner, question)
         while alive:
-            reply = run.store.wait(lambda left: ("BLPOP", answer, left), objects.CHECK)
-            if reply is not None:
-                ok, result = objects.loads(run.unseal(answer, reply[1]))
+            if taken := run.take(answer, objects.CHECK):
+                ok, result = objects.loads(run.unseal(answer, taken[0]))
                 if ok:
                     return result
                 try:
@@ -116,11 +115,11 @@ def _answer_all(run: Run) -> None:
     calls = run.key("calls", run.me)
     while runs.current() is run:
         try:
-            reply = run.store.wait(lambda left: ("BLPOP", calls, left), objects.CHECK)
+            taken = run.take(calls, objects.CHECK)
         except BrokerUnreachable:
             return  # who asks hears it from Redis, too
-        if reply is not None:
-            threading.Thread(target=_answer, args=(run, calls, reply[1]), daemon=True).start()
+        for call in taken:
+            threading.Thread(target=_answer, args=(run, calls, call), daemon=True).start()
 
 
 def _answer(run: Run, calls: str, blob: bytes) -> None:
