@@ -1,0 +1,1 @@
+"""CPython's own test suites as judges of the cluster."""
