@@ -363,6 +363,8 @@ class Calls:
     def put(self, task: Any) -> None:
         """Append a task, or None to end a worker. Returns at once; the feeder sends."""
         if self._broken is not None:
+            if task is None:
+                return  # there is no worker left to end, or no way to tell it
             raise self._broken
         pickled = self._pickler.dumps(task)
         n = next(self._numbers)
