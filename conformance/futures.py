@@ -35,19 +35,21 @@ MIXINS = {
                   "FailingInitializerMixin", "ExecutorDeadlockTest"),
 }  # fmt: skip
 MIXINS["cluster"] = MIXINS["processes"]
+ON_DEMAND = "counts workers that start one by one; ours are started by the constructor"
+INTERNALS = "looks at the threads of ProcessPoolExecutor"
 EXCLUDED = {
-    "test_killed_child": "one dead worker must break the executor; ours gives the call to another",
-    "test_idle_process_reuse_one": "counts workers started one by one; ours are started by the constructor",
-    "test_idle_process_reuse_multiple": "likewise",
-    "test_processes_terminate": "likewise",
+    "test_killed_child": "asks that one dead worker break the executor; ours gives its call to another",
+    "test_idle_process_reuse_one": ON_DEMAND,
+    "test_idle_process_reuse_multiple": ON_DEMAND,
+    "test_processes_terminate": ON_DEMAND,
     "test_max_tasks_per_child_defaults_to_spawn_context": "asks for a start method of this host",
     "test_ressources_gced_in_workers": "needs a Manager",
-    "test_python_finalization_error": "replaces the threads of ProcessPoolExecutor",
-    "test_gh105829_should_not_deadlock_if_wakeup_pipe_full": "replaces the wake-up pipe of ProcessPoolExecutor",
-    "test_shutdown_deadlock_pickle": "looks at the manager thread of ProcessPoolExecutor",
-    "test_del_shutdown": "likewise; the same without it is in tests/test_futures.py",
-    "test_shutdown_no_wait": "likewise; the same without it is in tests/test_futures.py",
-    "test_hang_gh83386": "its program does not run with a context; the same is in tests/test_futures.py",
+    "test_python_finalization_error": INTERNALS,
+    "test_gh105829_should_not_deadlock_if_wakeup_pipe_full": INTERNALS,
+    "test_shutdown_deadlock_pickle": INTERNALS,
+    "test_del_shutdown": f"{INTERNALS}; tests/test_futures.py asks the same without",
+    "test_shutdown_no_wait": f"{INTERNALS}; tests/test_futures.py asks the same without",
+    "test_hang_gh83386": "the suite skips it for process pools; tests/test_futures.py has it",
 }
 TIMEOUT = 90.0
 ROOT = Path(__file__).parents[1]

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -18,11 +19,15 @@ from typing import Any
 import pytest
 
 import lab
+from conformance import futures as suite
 from lab.cluster.futures import MAX_AHEAD, BrokenClusterPool, CallLost, ClusterExecutor
 from lab.errors import WorkerLost
 from tests import futures_targets as targets
 from tests.cluster_targets import Unloadable
 from tests.futures_targets import TIMEOUT
+
+AT_LEAST = 45
+"""Tests of CPython's that pass on the cluster, whatever the version; 50 on 3.13."""
 
 
 @pytest.fixture
@@ -369,3 +374,19 @@ def program(cluster: Any, body: str, before: str = "", **env: str) -> subprocess
     return subprocess.run(
         [sys.executable, "-c", head + text], env={**os.environ, **env}, capture_output=True, text=True, timeout=60
     )
+
+
+# CPython's own tests
+
+
+@pytest.mark.skipif(not suite.available(), reason="this interpreter was packaged without CPython's test suite")
+def test_the_tests_of_cpython_that_apply_pass(cluster: Any) -> None:
+    cluster.connect()
+    env = {**os.environ, "CROSSHOST_BROKER_URL": cluster.settings.broker_url,
+           "CROSSHOST_AUTHKEY": cluster.settings.authkey.decode()}  # fmt: skip
+    command = [sys.executable, "-m", "conformance.futures", "--on", "cluster"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=110)
+    passed = re.search(r"^cluster: (\d+) of \1 that apply pass, (\d+) left out", done.stdout, re.MULTILINE)
+    assert passed, done.stdout + done.stderr
+    assert int(passed[1]) >= AT_LEAST
+    assert int(passed[2]) <= len(suite.EXCLUDED)
