@@ -109,7 +109,7 @@ def _make_it_ours(module: Any) -> None:
         return
     original = module.assert_python_ok
     settings = lab.get_context("cluster").settings
-    env = {"PYTHONPATH": str(ROOT), "CROSSHOST_BROKER_URL": settings.broker_url,
+    env = {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "CROSSHOST_BROKER_URL": settings.broker_url,
            "CROSSHOST_AUTHKEY": settings.authkey.decode()}  # fmt: skip
 
     def assert_python_ok(option: str, program: str) -> Any:
@@ -138,7 +138,7 @@ class _Score(unittest.TextTestResult):
         self.passed += 1
 
 
-def run(place: str, match: str = "") -> bool:
+def run(place: str, match: str = "", part: str = "") -> bool:
     """Run the suite on a place and print the score; whether everything that applies has passed."""
     loader, total, applicable, left_out = unittest.TestLoader(), 0, 0, set()
     begun = time.monotonic()
@@ -146,6 +146,8 @@ def run(place: str, match: str = "") -> bool:
         for module in _names()[1]:
             _make_it_ours(module)
     for cls in suite(place):
+        if part not in cls.__name__:
+            continue
         names = [name for name in loader.getTestCaseNames(cls) if match in name]
         chosen = [name for name in names if place != "cluster" or name not in EXCLUDED]
         left_out |= set(names) - set(chosen)
@@ -168,6 +170,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--on", choices=lab.PLACES, action="append", help="place; all three when not given")
     parser.add_argument("-k", "--match", default="", help="only tests whose name contains this")
+    parser.add_argument("-p", "--part", default="", help="only classes whose name contains this")
     options = parser.parse_args()
     if not available():
         print(f"{sys.executable} has no {SUITE}; use an interpreter that was built from source.", file=sys.stderr)
@@ -178,7 +181,7 @@ def main() -> int:
     os.environ.setdefault("CROSSHOST_SLOTS", "6")  # a test may have two executors of five workers
     if "cluster" in (options.on or lab.PLACES):
         ClusterExecutor(1).shutdown()  # starts the threads that a program keeps, which the suite would take for leaks
-    passed = [run(place, options.match) for place in options.on or lab.PLACES]
+    passed = [run(place, options.match, options.part) for place in options.on or lab.PLACES]
     return 0 if all(passed) else 1
 
 
