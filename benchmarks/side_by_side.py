@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -142,6 +143,17 @@ def megabytes(pool: Any) -> float:
     return 2 * len(items) / seconds(lambda: pool.map(noop, items, 1))
 
 
+def many_futures(executor: Any) -> float:
+    def once() -> list[Any]:
+        return [future.result() for future in [executor.submit(noop, n) for n in range(10_000)]]
+
+    return 10_000 / seconds(once)
+
+
+def one_future(executor: Any) -> float:
+    return statistics.median(seconds(lambda: executor.submit(noop).result()) for _ in range(200)) * 1e3
+
+
 def start_to_join(ctx: Any) -> float:
     def once() -> None:
         process = ctx.Process(target=noop)
@@ -211,6 +223,20 @@ def on_pools(cluster: Any, stdlib: Any, wanted: Callable[[str], bool]) -> Iterat
             yield Row(name, unit, ours, theirs, goal, met(ours, theirs))
 
 
+def on_executors(_cluster: Any, stdlib: Any, wanted: Callable[[str], bool]) -> Iterator[Row]:
+    rows: list[tuple[str, str, Callable[[Any], float], str, Callable[[float, float], bool]]] = [
+        ("Executor, 10,000 futures", "calls/s", many_futures, "0.8 of its rate", lambda a, b: a >= 0.8 * b),
+        ("Executor, one future", "ms", one_future, "1 ms", lambda a, _: a <= 1),
+    ]
+    for name, unit, measure, goal, met in rows:
+        if wanted(name):
+            with lab.get_executor("cluster", WORKERS) as a, ProcessPoolExecutor(WORKERS, stdlib) as b:
+                for executor in (a, b):
+                    list(executor.map(noop, range(100)))
+                ours, theirs = alternate(lambda a=a, m=measure: m(a), lambda b=b, m=measure: m(b))  # type: ignore[misc]
+            yield Row(name, unit, ours, theirs, goal, met(ours, theirs))
+
+
 def on_primitives(cluster: Any, stdlib: Any, wanted: Callable[[str], bool]) -> Iterator[Row]:
     rows: list[tuple[str, str, Callable[[Any], float], str, Callable[[float], bool]]] = [
         ("Process, start to join", "ms", start_to_join, "60 ms", lambda a: a <= 60),
@@ -251,7 +277,7 @@ def main() -> None:
             print(f"{cluster.transport}, PING {trip:.0f} us; start method {stdlib.get_start_method()}")
             print(f"{'':36} {'cluster':>14} {'multiprocessing':>14} {'ratio':>8}")
         rows = []
-        for part in (on_pools, on_primitives):
+        for part in (on_pools, on_executors, on_primitives):
             for row in part(cluster, stdlib, lambda name: options.only.lower() in name.lower()):
                 rows.append(row)
                 if not options.json:

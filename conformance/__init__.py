@@ -7,4 +7,5 @@ a context of the lab, in each place, and prints what passed. None of CPython's t
 * ``runner.py`` runs tests of one class in a process of its own; ``judge.py`` watches it, and kills it when it hangs.
 * ``exclusions.toml`` names what cannot apply where there are several hosts, with the reason; nothing else is left out.
 * ``cluster.txt`` is the ratchet: what has passed on the cluster once must not fail again.
+* ``futures.py`` judges executors by ``test.test_concurrent_futures``: ``python -m conformance.futures``.
 """

@@ -14,7 +14,11 @@ The portable subset, the same that the ``spawn`` start method asks for:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from concurrent.futures import Executor
 
 __version__ = "0.1.0"
 PLACES = ("threads", "processes", "cluster")
@@ -45,6 +49,32 @@ def get_context(place: str, start_method: str | None = None) -> Any:
 
         return default_context()
     raise ValueError(f"there is no place {place!r}; the places are {', '.join(PLACES)}")
+
+
+def get_executor(
+    place: str, max_workers: int | None = None, initializer: Any = None, initargs: Iterable[Any] = ()
+) -> Executor:
+    """An executor of ``concurrent.futures`` for a place: the stdlib's for threads and processes, ours for the cluster.
+
+    Args:
+        place: One of ``PLACES``.
+        max_workers: Threads or processes; as many as the place has room for when None.
+        initializer: Called in each worker when it starts.
+        initargs: Arguments for it.
+
+    Raises:
+        ValueError: There is no such place.
+    """
+    ctx = get_context(place)
+    if place == "cluster":
+        from lab.cluster.futures import ClusterExecutor
+
+        return ClusterExecutor(max_workers, initializer, initargs, context=ctx)
+    from concurrent import futures
+
+    if place == "threads":
+        return futures.ThreadPoolExecutor(max_workers, "", initializer, tuple(initargs))
+    return futures.ProcessPoolExecutor(max_workers, ctx, initializer, tuple(initargs))
 
 
 def atomic_add(value: Any, amount: float) -> None:

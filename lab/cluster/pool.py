@@ -38,6 +38,7 @@ from lab.cluster import run as runs
 from lab.cluster.process import Process
 from lab.cluster.run import Run
 from lab.cluster.script import Script
+from lab.cluster.store import GRACE
 from lab.cluster.wire import LARGE, MAC_SIZE
 from lab.errors import BrokerUnreachable, LabError, WorkerLost, WrongKey
 
@@ -143,10 +144,11 @@ RECOVER = Script(
     _NUMBER_OF
     + """
 local calls, taken, seen, deaths = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local given_up = -1
+local given_up, held = -1, 0
 while true do
   local blob = redis.call('RPOP', taken)
   if not blob then break end
+  held = held + 1
   local n, put_back = number(blob), true
   if redis.call('LLEN', taken) == 0 then     -- the first of the list is the one that was running
     put_back = redis.call('HINCRBY', deaths, n, 1) < tonumber(ARGV[3])
@@ -159,7 +161,7 @@ while true do
 end
 keep(calls)
 keep(deaths)
-return given_up
+return {given_up, held}
 """
 )
 
@@ -212,7 +214,7 @@ class Pool(pool.Pool):
     def _new_worker(self, _ctx: Any, *args: Any, **kwds: Any) -> PoolWorker:
         worker = PoolWorker(*args, **kwds)
         worker.on_join = self._recover
-        if self._state == pool.RUN:  # type: ignore[attr-defined]
+        if self._state != pool.INIT:  # type: ignore[attr-defined]  # closing too: its last calls may lose a worker
             worker.on_failure = self._not_replaced
         return worker
 
@@ -222,13 +224,13 @@ class Pool(pool.Pool):
         if isinstance(exc, BrokerUnreachable) or not any(worker.pid and worker.is_alive() for worker in self._pool):  # type: ignore[attr-defined]
             self._answers.fail_pending(exc)
 
-    def _recover(self, worker: PoolWorker) -> None:
-        """Put back what a worker that ended had taken."""
+    def _recover(self, worker: PoolWorker) -> int:
+        """Put back what a worker that ended had taken; how many calls that were."""
         try:
-            given_up = self._calls.recover(worker.process_id)
+            given_up, held = self._calls.recover(worker.process_id)
         except BrokerUnreachable as exc:
             self._answers.fail_pending(exc)
-            return
+            return 0
         if given_up is not None:
             job, index = given_up
             lost = WorkerLost(
@@ -237,6 +239,7 @@ class Pool(pool.Pool):
                 "Run the same call in this process to see why: it exits, crashes, or uses more memory than there is.",
             )
             self._settle(job, index, (False, lost))
+        return held
 
     def _settle(self, job: int, index: int, outcome: tuple[bool, Any]) -> None:
         result = self._cache.get(job)  # type: ignore[attr-defined]
@@ -257,7 +260,7 @@ class Pool(pool.Pool):
 class PoolWorker(Process):
     """A worker process; the pool hears of its end when the stdlib's pool joins it."""
 
-    on_join: Callable[[PoolWorker], None] | None = None
+    on_join: Callable[[PoolWorker], object] | None = None
     on_failure: Callable[[LabError], None] | None = None
 
     def start(self) -> None:
@@ -362,6 +365,8 @@ class Calls:
     def put(self, task: Any) -> None:
         """Append a task, or None to end a worker. Returns at once; the feeder sends."""
         if self._broken is not None:
+            if task is None:
+                return  # there is no worker left to end, or no way to tell it
             raise self._broken
         pickled = self._pickler.dumps(task)
         n = next(self._numbers)
@@ -369,16 +374,24 @@ class Calls:
             self.pending[n] = task[:2]
         blob = self.run.seal(self.key("calls"), _NUMBER.pack(n), pickled)
         before, self._last_put = self._last_put, time.perf_counter()
-        if self._sent == n and (self._last_put - before > ALONE_SECONDS or len(pickled) > SEND_BYTES):
+        alone = self._last_put - before > ALONE_SECONDS or len(pickled) > SEND_BYTES
+        if self._sent == n and (alone or not self._has_feeder()):
             # A call that comes alone, or is large, is sent here and now; small ones in a burst are gathered by the feeder.
             # Excluded, by the count: overtaking a call that the feeder has yet to send.
             self._sent += 1
             self.run.post(PUSH_ALL, [self.key("calls")], blob)
             return
-        if self._feeder is None:
-            self._feeder = threading.Thread(target=self._feed, name="crosshost-pool-feeder", daemon=True)
-            self._feeder.start()
+        self._has_feeder()
         self._buffer.put(blob)
+
+    def _has_feeder(self) -> bool:
+        """Whether there is a feeder; starts it, unless the interpreter is ending and starts no more threads."""
+        if self._feeder is None:
+            feeder = threading.Thread(target=self._feed, name="crosshost-pool-feeder", daemon=True)
+            with suppress(RuntimeError):
+                feeder.start()
+                self._feeder = feeder
+        return self._feeder is not None
 
     def _feed(self) -> None:
         """Send what has gathered while the last batch was sent."""
@@ -395,13 +408,13 @@ class Calls:
             if blob is None:
                 return
 
-    def recover(self, worker: str) -> tuple[int, int] | None:
-        """Put back what a dead worker had taken; the call that was given up, if any."""
+    def recover(self, worker: str) -> tuple[tuple[int, int] | None, int]:
+        """Put back what a dead worker had taken; the call that was given up, if any, and how many it held."""
         taken = self.key("taken", worker)
         keys = [self.key("calls"), taken, self.key("seen"), self.key("deaths")]
-        given_up = self.run.eval(RECOVER, keys, MAX_DEATHS)
+        given_up, held = self.run.eval(RECOVER, keys, MAX_DEATHS)
         self.run.post(DISCARD, [taken])
-        return self.pending.pop(given_up, None) if given_up >= 0 else None
+        return self.pending.pop(given_up, None), held
 
     def drop(self) -> None:
         """Forget every task that no worker has taken."""
@@ -411,8 +424,10 @@ class Calls:
         self.quietly(DROP, [self.key("calls")])
 
     def discard(self, workers: list[str]) -> None:
-        """Delete the pool's keys."""
+        """Delete the pool's keys, and end the feeder."""
         self._buffer.put(None)
+        if self._feeder is not None:
+            self._feeder.join(GRACE)
         self.quietly(DISCARD, [*map(self.key, NAMES), *(self.key("taken", worker) for worker in workers)])
 
     def quietly(self, script: Script, keys: list[str], *args: Any) -> None:
@@ -489,7 +504,7 @@ class Answers:
 def _load_outcome(pickled: memoryview) -> tuple[bool, Any]:
     try:
         success, value = _loads(pickled)
-    except Exception as exc:  # noqa: BLE001 - whatever unpickling raises belongs to the caller of this one call
+    except BaseException as exc:  # noqa: BLE001 - whatever unpickling raises, SystemExit too, belongs to this one call
         return (False, exc)
     return success, value
 
