@@ -12,6 +12,7 @@ from lab.cluster.engine import PROCESS_TASK, make_app
 from lab.cluster.fleet import HOSTS, host_key
 from lab.cluster.store import Store
 from lab.settings import Settings
+from worker.archives import Archives
 from worker.supervisor import Supervisor
 
 
@@ -22,12 +23,12 @@ def worker_app(settings: Settings) -> Celery:
         BadSettings: There is no authkey; a fleet without one does not start.
     """
     settings.require_key()
-    app, store = make_app(settings), Store(settings.broker_url)
+    app, store, archives = make_app(settings), Store(settings.broker_url), Archives()
 
     @app.task(name=PROCESS_TASK)
     def process(run_id: str, process_id: str) -> int | None:
         """Take a process that waits in Redis and be its host until it ends."""
-        return Supervisor(settings, store, run_id, process_id).supervise()
+        return Supervisor(settings, store, run_id, process_id, archives).supervise()
 
     class Announce(bootsteps.StartStopStep):
         """Tell the fleet, three times a lease, that this host is alive."""

@@ -25,6 +25,7 @@ from lab.cluster.run import BURY, MAIL, ROOT, Run
 from lab.cluster.store import Link, Script, Store
 from lab.errors import LabError, WrongKey
 from lab.settings import Settings
+from worker.archives import Archives
 from worker.child import Child
 
 log = logging.getLogger("crosshost.worker")
@@ -60,10 +61,11 @@ class Supervisor:
         store: Redis.
         run_id: The run, from the Celery message; unsigned, as it only says where to look.
         process_id: The process, likewise.
+        archives: The programs that this slot has been sent.
     """
 
-    def __init__(self, settings: Settings, store: Store, run_id: str, process_id: str) -> None:
-        self._settings, self._store = settings, store
+    def __init__(self, settings: Settings, store: Store, run_id: str, process_id: str, archives: Archives) -> None:
+        self._settings, self._store, self._archives = settings, store, archives
         self._run = Run(settings, store, run_id, process_id)
         self._lease = int(settings.lease * 1000)
         self._parent = ""
@@ -88,13 +90,18 @@ class Supervisor:
         self._run.set_clock(claimed[2])
         try:
             payload = self._run.unseal(key, claimed[0])
-            self._check_age(payload)
+            head, _ = unpack_head(payload)
+            self._check_age(head)
+            archive = self._archives.get(self._run, head["program"]) if head.get("program") else None
         except WrongKey as exc:
             log.error("process %s of run %s refused: %s", self._run.me, self._run.id, exc)
+            self._mail(
+                event="unloadable", process=self._run.me, host=self._settings.host, error=exc.message, lacks=None
+            )
             self._bury(1)
             return None
         try:
-            exitcode = self._host(payload)
+            exitcode = self._host(payload, archive)
         except (
             BaseException
         ):  # the worker is told to stop, by an exit raised here: its parent need not wait for the lease
@@ -105,15 +112,14 @@ class Supervisor:
         self._bury(exitcode)
         return exitcode
 
-    def _check_age(self, payload: memoryview) -> None:
-        head, _ = unpack_head(payload)
+    def _check_age(self, head: dict[str, Any]) -> None:
         if abs(age := self._run.server_ms() - head["issued"]) > MAX_AGE:
             raise WrongKey(f"The payload is {age / 1000:.0f} s old; it is a replay, or was forgotten.")
 
-    def _host(self, payload: memoryview) -> int:
+    def _host(self, payload: memoryview, archive: bytes | None) -> int:
         with ExitStack() as stack:
             out, err = stack.enter_context(_pipe()), stack.enter_context(_pipe())
-            self._fork(Child(self._run, payload, out[1], err[1]))
+            self._fork(Child(self._run, payload, archive, out[1], err[1]))
             stack.callback(self._popen.close)
             for name, ends in (("stdout", out), ("stderr", err)):
                 os.close(ends.pop())
