@@ -24,11 +24,12 @@ from importlib.machinery import (
 )
 from importlib.util import spec_from_file_location
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 from lab.standin import StandIn, is_standard
 
+_CROSSHOST = str(Path(__file__).parents[1])
 _INSTALLED = ("site-packages", "dist-packages")
 
 
@@ -36,8 +37,7 @@ _INSTALLED = ("site-packages", "dist-packages")
 def _not_own() -> tuple[str, ...]:
     """Directories of code that is installed, wherever they lie."""
     paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")]
-    crosshost = Path(__file__).parents[1]
-    paths += [str(crosshost / package) for package in ("lab", "worker", "producer")]
+    paths += [os.path.join(_CROSSHOST, package) for package in ("lab", "worker", "producer")]
     return tuple({form for path in paths for form in (path, os.path.realpath(path))})
 
 
@@ -143,6 +143,14 @@ _installed: Own | None = None
 def installed() -> Own | None:
     """How this process imports its program's modules; None if in the ordinary way."""
     return _installed
+
+
+def from_program(tb: TracebackType | None) -> TracebackType | None:
+    """A traceback without what is above the program's first frame: its frames of the lab and of ``runpy``."""
+    packages = [os.path.join(_CROSSHOST, package, "") for package in ("lab", "worker", "producer")]
+    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(("<frozen runpy>", *packages)):
+        tb = tb.tb_next
+    return tb
 
 
 class OwnLoader(SourceFileLoader):

@@ -20,8 +20,6 @@ from lab.errors import LabError
 from lab.standin import StandIn
 from producer import errors
 
-_ABOVE = (__file__, source.__file__, "<frozen runpy>")
-
 
 def hand_over(script: str, place: str, args: list[str]) -> NoReturn:
     """Become the interpreter that runs a script in a place; does not return.
@@ -76,6 +74,9 @@ def main(place: str, script: str, *args: str) -> None:
         own.run_as_main(path, "__main__")
     except LabError as exc:
         _leave(exc, root)
+    except SyntaxError as exc:
+        exc.filename = exc.filename or script  # Python does not name a file that is no text at all
+        raise
 
 
 def _enter(place: str, root: str) -> source.Own:
@@ -100,15 +101,14 @@ def _forget_producer() -> None:
 
 
 def _show(kind: type[BaseException], exc: BaseException, tb: TracebackType | None) -> None:
-    """Show an uncaught exception as Python does, from the script's first frame on."""
-    while tb is not None and tb.tb_frame.f_code.co_filename in _ABOVE:
-        tb = tb.tb_next
+    """Show an uncaught exception as Python does: from the script's first frame on, to its last if an import is refused."""
+    tb = source.from_program(tb)
     frame = tb
     while frame is not None and frame.tb_next is not None:
         if frame.tb_next.tb_frame.f_code.co_filename == standin.__file__:
-            frame.tb_next = None  # an import that the place refuses ends where it was asked for
+            frame.tb_next = None
         frame = frame.tb_next
-    sys.__excepthook__(kind, exc, tb)
+    sys.__excepthook__(kind, exc.with_traceback(tb), tb)
 
 
 def _leave(exc: LabError, root: str = "") -> NoReturn:

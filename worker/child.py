@@ -21,7 +21,7 @@ from lab.cluster.process import unpack_head
 from lab.cluster.program import Program
 from lab.cluster.run import MAIL, Run, inherited_authkey
 from lab.errors import CannotLoad, LabError
-from lab.source import Own
+from lab.source import Own, from_program
 
 _MAIN = process.current_process()
 RESET_SIGNALS = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGALRM")
@@ -59,7 +59,7 @@ class Child:
             return 1
         except BaseException as exc:  # noqa: BLE001 - whatever unpickling runs: it costs this process and nobody else
             sys.stderr.write(f"Process on host {self._run.settings.host} could not be loaded:\n")
-            traceback.print_exc()
+            traceback.print_exception(exc.with_traceback(from_program(exc.__traceback__)))
             self._report(exc)
             return 1
         return int(process_obj._bootstrap(parent_sentinel))
@@ -102,7 +102,7 @@ class Child:
 
     def _report(self, exc: BaseException) -> None:
         """Tell the parent why, before its host tells it that this process has ended."""
-        error = traceback.format_exception_only(exc)[-1].strip()
+        error = " ".join(traceback.format_exception_only(exc)[-1].partition("\n\n")[0].split())
         lacks = exc.name if isinstance(exc, ModuleNotFoundError) else None
         if lacks:
             sys.stderr.write(f"{CannotLoad.on(self._run.settings.host, error, lacks)}\n")
