@@ -23,10 +23,12 @@ from importlib.machinery import (
     SourceFileLoader,
 )
 from importlib.util import spec_from_file_location
+from itertools import pairwise
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
+from lab import standin
 from lab.standin import StandIn, is_standard
 
 _CROSSHOST = str(Path(__file__).parents[1])
@@ -61,7 +63,7 @@ def root_of_main() -> str | None:
     """The directory of this program's main module, None if it has no file or is not the program's own."""
     main: Any = sys.modules.get("__main__")
     spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-    if spec is not None and spec.origin and os.path.isfile(spec.origin):  # python -m package.module
+    if spec is not None and spec.has_location:  # python -m package.module
         root = str(Path(os.path.abspath(spec.origin)).parents[spec.name.count(".")])
         return root if is_own(os.path.abspath(spec.origin), root) else None
     if not file:
@@ -151,6 +153,19 @@ def from_program(tb: TracebackType | None) -> TracebackType | None:
     while tb is not None and tb.tb_frame.f_code.co_filename.startswith(("<frozen runpy>", *packages)):
         tb = tb.tb_next
     return tb
+
+
+def without_machinery(tb: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames of importing, which Python leaves out where they are its own."""
+    shown: list[TracebackType] = []
+    while tb is not None:
+        if not tb.tb_frame.f_code.co_filename.startswith((__file__, standin.__file__, "<frozen importlib")):
+            shown.append(tb)
+        tb = tb.tb_next
+    for here, following in pairwise([*shown, None]):
+        assert here is not None
+        here.tb_next = following
+    return shown[0] if shown else None
 
 
 class OwnLoader(SourceFileLoader):

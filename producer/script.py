@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 import lab
-from lab import source, standin
+from lab import source
 from lab.errors import LabError
 from lab.standin import StandIn
 from producer import errors
@@ -101,13 +101,8 @@ def _forget_producer() -> None:
 
 
 def _show(kind: type[BaseException], exc: BaseException, tb: TracebackType | None) -> None:
-    """Show an uncaught exception as Python does: from the script's first frame on, to its last if an import is refused."""
-    tb = source.from_program(tb)
-    frame = tb
-    while frame is not None and frame.tb_next is not None:
-        if frame.tb_next.tb_frame.f_code.co_filename == standin.__file__:
-            frame.tb_next = None
-        frame = frame.tb_next
+    """Show an uncaught exception as Python does."""
+    tb = source.without_machinery(source.from_program(tb))
     sys.__excepthook__(kind, exc.with_traceback(tb), tb)
 
 
