@@ -68,12 +68,10 @@ def root_of_main() -> str | None:
         return root if is_own(os.path.abspath(spec.origin), root) else None
     if not file:
         return None
-    path = os.path.realpath(file)
-    root = os.path.dirname(path)
+    link, path = os.path.abspath(file), os.path.realpath(file)
     # a command that pip installed, such as pytest, is a script in a directory of scripts
-    return (
-        root if is_own(path, root) and is_own(os.path.abspath(file), os.path.dirname(os.path.abspath(file))) else None
-    )
+    own = is_own(link, os.path.dirname(link)) and is_own(path, os.path.dirname(path))
+    return os.path.dirname(path) if own else None
 
 
 class Own:

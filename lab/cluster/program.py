@@ -152,13 +152,14 @@ def collect() -> Program | None:
     if root is None:
         return None
     main: Any = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
     collector = _collectors.setdefault(root, _Collector(root))
-    if main.__spec__ is None:
+    if spec is None:
         path = os.path.abspath(main.__file__)
         collector.add(path)
     else:
         path = ""
-        collector.add_module(main.__spec__.name.partition(".")[0])
+        collector.add_module(spec.name.partition(".")[0])
     for module in list(sys.modules.values()):
         if isinstance(file := getattr(module, "__file__", None), str):
             collector.add_own(os.path.abspath(file))
