@@ -25,6 +25,7 @@ class ExitCode(IntEnum):
     LOST = 8
     FLEET_FAILED = 9
     WRONG_VERSION = 10
+    CANNOT_LOAD = 11
 
 
 class LabError(Exception):
@@ -104,3 +105,29 @@ class FleetFailed(LabError, RuntimeError):
     """The embedded fleet did not start, or ended by itself."""
 
     exit_code = ExitCode.FLEET_FAILED
+
+
+class CannotLoad(LabError, RuntimeError):
+    """A host could not load the program, for example because it lacks a module."""
+
+    exit_code = ExitCode.CANNOT_LOAD
+
+    @classmethod
+    def on(cls, host: str, error: str, lacks: str | None) -> CannotLoad:
+        """The error of one host.
+
+        Args:
+            host: Its name.
+            error: The exception, in one line.
+            lacks: The module that is not installed there, if that is the reason.
+        """
+        hint = "What the host printed says where."
+        if lacks:
+            hint = f"Install {lacks.partition('.')[0]} on every host of the fleet, in the Python that runs its worker."
+        return cls(f"Host {host} could not load the program: {error}", hint)
+
+
+class ProgramTooLarge(LabError, ValueError):
+    """A program has more source of its own than hosts accept."""
+
+    exit_code = ExitCode.CANNOT_LOAD

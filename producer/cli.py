@@ -97,6 +97,38 @@ def compare(concepts: list[str], places: list[str], json_file: str | None, quiet
     errors.finish(compare.compare(concepts, places, json_file, quiet))
 
 
+class ScriptCommand(click.Command):
+    """A command whose own errors have exit codes of their own, as the others are the script's."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the command line."""
+        with errors.apart():
+            return super().make_context(*args, **kwargs)
+
+
+@main.command(cls=ScriptCommand)
+@click.argument("script", metavar="SCRIPT.py")
+@click.option(
+    "--on",
+    "place",
+    metavar="PLACE",
+    default="cluster",
+    callback=names.check_place,
+    help=f"Where to run: {', '.join(PLACES)}. Default: cluster.",
+)
+@click.argument("args", metavar="[-- ARGS]...", nargs=-1)
+def run(script: str, place: str, args: tuple[str, ...]) -> None:
+    """Run a multiprocessing script of your own in a place, as it is.
+
+    What follows -- is for the script. Its exit code is passed through; when it is the producer that fails, 100 is added to
+    the codes below: 104 means that the broker is unreachable.
+    """
+    from producer import script as scripts
+
+    with errors.apart():
+        scripts.hand_over(script, place, list(args))
+
+
 @main.command()
 @json_flag
 def workers(as_json: bool) -> None:

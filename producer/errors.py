@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
+import click
+
 from lab.errors import ExitCode, LabError
 from producer import interrupt
 
 if TYPE_CHECKING:
     from producer.runs import Run
+
+OWN_CODES = 100
+"""What ``producer run`` adds to an exit code of its own, so that its script's is not taken for it."""
 
 
 @contextmanager
@@ -31,10 +36,29 @@ def explained() -> Iterator[None]:
         interrupt.leave(128 + (signal.SIGTERM if isinstance(stop, interrupt.Terminated) else signal.SIGINT))
 
 
-def explain(error: LabError) -> None:
-    """Say on stderr what happened, why, what to type next, and the exit code by name."""
-    lines = [f"error: {error.message}", *error.hint.splitlines()]
-    lines.append(f"(exit code {error.exit_code.value}: {spoken(error.exit_code)})")
+@contextmanager
+def apart() -> Iterator[None]:
+    """End with an exit code that is not taken for a script's (``OWN_CODES``)."""
+    try:
+        yield
+    except LabError as error:
+        explain(error, OWN_CODES)
+        sys.exit(OWN_CODES + error.exit_code)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(OWN_CODES + ExitCode.USAGE)
+
+
+def explain(error: LabError, added: int = 0, where: str = "") -> None:
+    """Say on stderr what happened, why, what to type next, and the exit code by name.
+
+    Args:
+        error: What happened.
+        added: What the command adds to the lab's exit codes.
+        where: The line of the program at which it happened, if that helps.
+    """
+    lines = [f"error: {error.message}", *error.hint.splitlines(), *([f"(at {where})"] if where else [])]
+    lines.append(f"(exit code {error.exit_code.value + added}: {spoken(error.exit_code)})")
     print("\n".join(lines), file=sys.stderr)
 
 

@@ -15,6 +15,7 @@ from lab.cluster.store import Store
 from lab.errors import BrokerUnreachable
 from lab.settings import Settings
 from worker import host
+from worker.archives import Archives
 from worker.supervisor import Refused, Supervisor
 
 
@@ -25,7 +26,8 @@ def worker_app(settings: Settings) -> Celery:
         BadSettings: There is no authkey; a fleet without one does not start.
     """
     settings.require_key()
-    app, store = make_app(settings), Store(settings.broker_url, settings.outage)
+    app, archives = make_app(settings), Archives()
+    store = Store(settings.broker_url, settings.outage)
     announcer = Store(settings.broker_url)  # without patience, as it speaks in the worker's own loop
 
     host.install(app)
@@ -42,7 +44,7 @@ def worker_app(settings: Settings) -> Celery:
     def process(self: Any, run_id: str, process_id: str) -> int | None:
         """Take a process that waits in Redis and be its host until it ends."""
         redelivered = bool(self.request.delivery_info.get("redelivered"))
-        return Supervisor(settings, store, str(run_id), str(process_id), redelivered).supervise()
+        return Supervisor(settings, store, str(run_id), str(process_id), archives, redelivered).supervise()
 
     class Announce(bootsteps.StartStopStep):
         """Tell the fleet, three times a lease, that this host is alive."""

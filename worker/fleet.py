@@ -60,7 +60,9 @@ class Fleet:
         self.authkey_file.write_text(secrets.token_hex(32))
         self._start_valkey()
         for name in self.names:
-            self._spawn(name, [sys.executable, "-m", "worker", "--slots", str(self.slots), "--name", name], self._env())
+            self._spawn(
+                name, [sys.executable, "-P", "-m", "worker", "--slots", str(self.slots), "--name", name], self._env()
+            )
         self._wait_until_ready()
 
     def stop(self) -> None:

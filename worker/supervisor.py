@@ -28,6 +28,7 @@ from lab.cluster.script import Script
 from lab.cluster.store import Store
 from lab.errors import LabError, WrongKey
 from lab.settings import Settings
+from worker.archives import Archives
 from worker.child import Child
 
 log = logging.getLogger("crosshost.worker")
@@ -87,13 +88,20 @@ class Supervisor:
         store: Redis.
         run_id: The run, from the Celery message; unsigned, as it only says where to look.
         process_id: The process, likewise.
+        archives: The programs that this slot has been sent.
         redelivered: Whether another slot has had the message before and may have taken the process.
     """
 
     def __init__(
-        self, settings: Settings, store: Store, run_id: str, process_id: str, redelivered: bool = False
+        self,
+        settings: Settings,
+        store: Store,
+        run_id: str,
+        process_id: str,
+        archives: Archives,
+        redelivered: bool = False,
     ) -> None:
-        self._settings, self._store = settings, store
+        self._settings, self._store, self._archives = settings, store, archives
         self._run = Run(settings, store, run_id, process_id)
         self._redelivered = redelivered
         self._lease = int(settings.lease * 1000)
@@ -126,12 +134,17 @@ class Supervisor:
         self._run.set_clock(claimed[2])
         try:
             payload = self._run.unseal(key, claimed[0])
-            self._check_age(payload)
+            head, _ = unpack_head(payload)
+            self._check_age(head)
+            archive = self._archives.get(self._run, head["program"]) if head.get("program") else None
         except WrongKey as exc:
+            self._mail(
+                event="unloadable", process=self._run.me, host=self._settings.host, error=exc.message, lacks=None
+            )
             self._bury(1)
             raise Refused(f"Process {self._run.me} of run {self._run.id}: {exc.message}", exc.hint) from exc
         try:
-            exitcode = self._host(payload)
+            exitcode = self._host(payload, archive)
         except (
             BaseException
         ):  # the worker is told to stop, by an exit raised here: its parent need not wait for the lease
@@ -142,16 +155,16 @@ class Supervisor:
         self._bury(exitcode)
         return exitcode
 
-    def _check_age(self, payload: memoryview) -> None:
-        head, _ = unpack_head(payload)
+    def _check_age(self, head: dict[str, Any]) -> None:
         if abs(age := self._run.server_ms() - head["issued"]) > MAX_AGE:
             raise WrongKey(f"The payload is {age / 1000:.0f} s old; it is a replay, or was forgotten.")
 
-    def _host(self, payload: memoryview) -> int:
+    def _host(self, payload: memoryview, archive: bytes | None) -> int:
         with ExitStack() as stack:
             out, err = stack.enter_context(_pipe()), stack.enter_context(_pipe())
             self._parent_alive = stack.enter_context(_pipe())
-            self._fork(Child(self._run, payload, out[1], err[1], (self._parent_alive[0], self._parent_alive[1])))
+            parent = (self._parent_alive[0], self._parent_alive[1])
+            self._fork(Child(self._run, payload, archive, out[1], err[1], parent))
             stack.callback(self._popen.close)
             os.close(self._parent_alive.pop(0))
             for name, ends in (("stdout", out), ("stderr", err)):

@@ -69,7 +69,7 @@ class EmbeddedFleet:
         Raises:
             FleetFailed: It ended, or was not ready in ``START_TIMEOUT`` seconds; its output is quoted.
         """
-        command = [sys.executable, "-m", "worker.fleet", "--hosts", str(self._settings.hosts),
+        command = [sys.executable, "-P", "-m", "worker.fleet", "--hosts", str(self._settings.hosts),
                    "--slots", str(self._settings.slots), *(["--durable"] if self._durable else [])]  # fmt: skip
         env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
         env |= {"CROSSHOST_LEASE": str(self._settings.lease)}

@@ -34,13 +34,14 @@ from functools import partial
 from multiprocessing import context, pool, reduction, util
 from typing import Any
 
+import lab
 from lab.cluster import run as runs
 from lab.cluster.process import Process
 from lab.cluster.run import Run
 from lab.cluster.script import Script
 from lab.cluster.store import GRACE
 from lab.cluster.wire import LARGE, MAC_SIZE
-from lab.errors import BrokerUnreachable, LabError, WorkerLost, WrongKey
+from lab.errors import BrokerUnreachable, CannotLoad, LabError, WorkerLost, WrongKey
 
 BATCH_SECONDS = 0.002
 MAX_BATCH = 256
@@ -194,8 +195,11 @@ class Pool(pool.Pool):
         maxtasksperchild: int | None = None,
         context: Any = None,
     ) -> None:
+        if context is None:
+            context = lab.get_context("cluster")
         self._run: Run = context.connect()
         self._workers = context.cpu_count() if processes is None else processes
+        self._load_error: CannotLoad | None = None
         self.Process = self._new_worker  # type: ignore[method-assign,assignment]
         # The stdlib's context for the one thing that stays in this process: the pipe that wakes its threads.
         local = multiprocessing.get_context("fork")
@@ -214,6 +218,7 @@ class Pool(pool.Pool):
     def _new_worker(self, _ctx: Any, *args: Any, **kwds: Any) -> PoolWorker:
         worker = PoolWorker(*args, **kwds)
         worker.on_join = self._recover
+        worker.unloadable = self._load_error
         if self._state != pool.INIT:  # type: ignore[attr-defined]  # closing too: its last calls may lose a worker
             worker.on_failure = self._not_replaced
         return worker
@@ -225,7 +230,11 @@ class Pool(pool.Pool):
             self._answers.fail_pending(exc)
 
     def _recover(self, worker: PoolWorker) -> int:
-        """Put back what a worker that ended had taken; how many calls that were."""
+        """Put back what a worker that ended had taken; how many calls that were. If its host could not load it, give up."""
+        if worker.load_error is not None:
+            # A successor would end in the same way, and so on for ever: multiprocessing's pool does that.
+            self._load_error = worker.load_error
+            self._answers.fail_pending(worker.load_error)
         try:
             given_up, held = self._calls.recover(worker.process_id)
         except BrokerUnreachable as exc:
@@ -257,14 +266,22 @@ class Pool(pool.Pool):
         inqueue.discard(workers)
 
 
+_OF_THE_POOL = ("on_join", "on_failure", "unloadable")
+
+
 class PoolWorker(Process):
     """A worker process; the pool hears of its end when the stdlib's pool joins it."""
 
     on_join: Callable[[PoolWorker], object] | None = None
     on_failure: Callable[[LabError], None] | None = None
+    unloadable: CannotLoad | None = None
 
     def start(self) -> None:
         """Start it; the successor of a worker, started in a thread of the pool, has nobody to raise an error to."""
+        if self.unloadable is not None:
+            self._popen = _NeverStarted()
+            self._sentinel = self._popen.sentinel
+            return
         try:
             super().start()
         except LabError as exc:
@@ -279,6 +296,11 @@ class PoolWorker(Process):
         """Its id in the run."""
         return str(self._popen.process_id)
 
+    @property
+    def load_error(self) -> CannotLoad | None:
+        """Why its host could not load it, if that is how it ended."""
+        return self._popen.load_error
+
     def join(self, timeout: float | None = None) -> None:
         """Wait for the end; then what it had taken goes back to the pool."""
         super().join(timeout)
@@ -287,13 +309,13 @@ class PoolWorker(Process):
             on_join(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("on_join", "on_failure")}
+        return {name: value for name, value in self.__dict__.items() if name not in _OF_THE_POOL}
 
 
 class _NeverStarted:
     """Takes the place of a worker that could not be started: nothing happens to it until it is joined or terminated."""
 
-    process_id, pid, host = "", 0, ""
+    process_id, pid, host, load_error = "", 0, "", None
 
     def __init__(self) -> None:
         self.returncode: int | None = None
@@ -364,14 +386,18 @@ class Calls:
 
     def put(self, task: Any) -> None:
         """Append a task, or None to end a worker. Returns at once; the feeder sends."""
-        if self._broken is not None:
-            if task is None:
-                return  # there is no worker left to end, or no way to tell it
-            raise self._broken
+        if self._broken is not None and task is None:
+            return  # there is no worker left to end, or no way to tell it
         pickled = self._pickler.dumps(task)
         n = next(self._numbers)
         if task is not None:
             self.pending[n] = task[:2]
+            # Excluded: a call that begins to wait just after all that wait have failed. Whoever takes it from ``pending``
+            # tells its caller.
+            if self._broken is not None:
+                if self.pending.pop(n, None) is not None:
+                    raise self._broken
+                return
         blob = self.run.seal(self.key("calls"), _NUMBER.pack(n), pickled)
         before, self._last_put = self._last_put, time.perf_counter()
         alone = self._last_put - before > ALONE_SECONDS or len(pickled) > SEND_BYTES

@@ -19,12 +19,13 @@ from contextlib import suppress
 from multiprocessing import context, process, reduction, spawn, util
 from typing import Any
 
+from lab.cluster import program
 from lab.cluster import run as runs
 from lab.cluster import wire
 from lab.cluster.engine import PROCESS_QUEUE, PROCESS_TASK
 from lab.cluster.run import Run
 from lab.cluster.script import Script
-from lab.errors import BrokerUnreachable, LabError, NotEnoughSlots, NoWorkers, WrongKey
+from lab.errors import BrokerUnreachable, CannotLoad, LabError, NotEnoughSlots, NoWorkers, WrongKey
 
 MAX_AGE = 600_000
 """Milliseconds after which a payload is refused: what bounds the time in which a stolen copy could be replayed."""
@@ -64,6 +65,7 @@ class Popen:
         host: Name of that host.
         returncode: Exit code, ``-SIGKILL`` if its host went silent; None while it runs.
         sentinel: Descriptor of a local pipe that becomes readable when the child has ended.
+        load_error: Why its host could not load it, once that is known.
 
     Raises:
         NotEnoughSlots: No slot took the child within ``Settings.start_timeout`` seconds.
@@ -82,6 +84,7 @@ class Popen:
         self.pid: int | None = None
         self.host = ""
         self.returncode: int | None = None
+        self.load_error: CannotLoad | None = None
         self._changed = threading.Condition()
         self._launch(process_obj)
 
@@ -194,6 +197,8 @@ class Popen:
         with self._changed:
             if mail["event"] == "started":
                 self.pid, self.host = mail["pid"], mail["host"]
+            elif mail["event"] == "unloadable":
+                self.load_error = CannotLoad.on(mail["host"], mail["error"], mail["lacks"])
             elif mail["event"] == "exit":
                 self.pid = -1 if self.pid is None else self.pid
                 self.returncode = mail["exitcode"]
@@ -285,5 +290,6 @@ def _preparation(popen: Popen, name: str) -> dict[str, Any]:
         "issued": popen._run.server_ms(),
         "python": list(sys.version_info[:2]),
         "mailbox": popen._run.mailbox,
+        "program": program.publish(popen._run),
         "prepare": {key: data[key] for key in kept if key in data},
     }
