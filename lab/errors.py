@@ -25,6 +25,9 @@ class ExitCode(IntEnum):
     LOST = 8
     FLEET_FAILED = 9
     WRONG_VERSION = 10
+    SOME_FAILED = 11
+    STOPPED = 12
+    OUTPUT_FAILED = 13
 
 
 class LabError(Exception):

@@ -40,6 +40,15 @@ def check_places(_ctx: click.Context, _param: click.Parameter, typed: tuple[str,
     return _known("place", words, list(PLACES), "producer compare --help")
 
 
+def check_place(_ctx: click.Context, _param: click.Parameter, typed: str) -> str:
+    """The one place typed.
+
+    Raises:
+        BadName: It is not a place.
+    """
+    return _known("place", [typed], list(PLACES), "producer compare --help")[0]
+
+
 def check_folder(_ctx: click.Context, _param: click.Parameter, path: str | None) -> str | None:
     """The path, if a file can be written there: to be known before the work, not after it.
 
