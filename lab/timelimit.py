@@ -2,8 +2,7 @@
 
 In the main thread of a process: after ``seconds`` the alarm signal raises in the call, which ends whatever waits or runs
 Python code. A call that does not heed it (C code that never returns to the interpreter, a bare ``except:``) ends with its
-process, ``GRACE`` seconds later: ``faulthandler``'s watchdog is a thread in C, which needs no GIL. It prints where the
-call hung.
+process, ``GRACE`` seconds later: ``faulthandler``'s watchdog is a thread in C, which needs no GIL.
 
 In any other thread there is no such signal, and nothing happens: a thread cannot be interrupted from outside.
 """
@@ -11,11 +10,14 @@ In any other thread there is no such signal, and nothing happens: a thread canno
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import FrameType
+from typing import IO
 
 GRACE = 2.0
 """Seconds between the alarm and the end of the process."""
@@ -57,8 +59,14 @@ def _arm(seconds: float) -> None:
     global _armed
     signal.signal(signal.SIGALRM, _alarm)
     _armed = True
-    faulthandler.dump_traceback_later(seconds + GRACE, exit=True)
+    # The stack that it dumps is for the most part the worker's own, and comes once for each death: not shown.
+    faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=_nowhere())
     signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+@cache
+def _nowhere() -> IO[str]:
+    return open(os.devnull, "w")
 
 
 def _disarm() -> None:

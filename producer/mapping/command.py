@@ -124,7 +124,6 @@ class Mapping:
             "format": self._format,
             "index": self._options.index,
             "unordered": self._options.unordered,
-            "errors": bool(self._options.errors_file),
         }
         return Journal(name, identity)
 

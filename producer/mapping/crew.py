@@ -177,8 +177,10 @@ class LocalCrew:
         if len(task.payloads) == 1 and task.deaths < MAX_DEATHS:
             self.submit(task)
             return None
+        code = worker.process.exitcode
+        why = f"exit code {code}" + ("; it did not heed the time limit" if self._job.timeout and code == 1 else "")
         return task, WorkerLost(
-            f"Its process died {task.deaths} times (exit code {worker.process.exitcode}).",
+            f"Its process died {task.deaths} times ({why}).",
             "Call the function with this item by itself to see why: it exits, crashes, or uses more memory than there is.",
         )
 

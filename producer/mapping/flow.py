@@ -44,25 +44,23 @@ class Chunk:
         items: The items.
         outcomes: One for each; None while it is not known.
         left: How many are not known.
+        failed: Whether one is a failure.
     """
 
     items: list[Item]
     outcomes: list[Outcome | None] = field(default_factory=list)
     left: int = 0
+    failed: bool = False
 
     def __post_init__(self) -> None:
         self.outcomes = [Failure("input", item.fault) if item.fault else None for item in self.items]
         self.left = self.outcomes.count(None)
+        self.failed = self.left < len(self.items)
 
     def tasks(self) -> list[Task]:
         """The items that can be sent, in runs of successive ones."""
-        tasks: list[Task] = []
-        for at, (item, outcome) in enumerate(zip(self.items, self.outcomes, strict=True)):
-            if outcome is None:
-                if not tasks or tasks[-1].start + len(tasks[-1].payloads) != at:
-                    tasks.append(Task(self, at, []))
-                tasks[-1].payloads = [*tasks[-1].payloads, item.payload]
-        return tasks
+        runs = _runs([outcome is None for outcome in self.outcomes])
+        return [Task(self, first, [item.payload for item in self.items[first:last]]) for first, last in runs]
 
 
 class Flow:
@@ -144,14 +142,15 @@ class Flow:
             if self._waiting and not self._stopping:
                 self._crew.submit(self._waiting.popleft())
                 continue
-            self._waiting.clear() if self._stopping else None
+            if self._stopping:
+                self._waiting.clear()
             full = len(self._open) >= WINDOW * self._crew.workers or self._held >= HELD_BYTES
             if full or self._stopping or not (items := self._feed.take(self._pace.size)):
                 return
             chunk = Chunk(items)
             self._open.append(chunk)
             self._waiting.extend(chunk.tasks())
-            self._check(chunk)
+            self._stopping = self._stop and chunk.failed
 
     def _settle(self, task: Task, answer: Answer | BaseException) -> None:
         if isinstance(answer, WorkerLost) and len(task.payloads) > 1:
@@ -165,7 +164,6 @@ class Flow:
             self._pace.learn(len(answer.outcomes), answer.seconds)
             for at, outcome in enumerate(answer.outcomes):
                 self._enter(task, at, outcome)
-        self._check(task.owner)
 
     def _split(self, task: Task) -> None:
         """One of the items killed its workers: look for it among fewer, so that the others get their results."""
@@ -180,20 +178,17 @@ class Flow:
                 # After everything that waits: what was wrong may have passed by then, and another worker may have it.
                 self._waiting.append(Task(chunk, task.start + at, [task.payloads[at]], task.attempt + 1))
                 return
+            chunk.failed = True
+            self._stopping = self._stop
         else:
             self._held += len(outcome)
         chunk.outcomes[task.start + at] = outcome
         chunk.left -= 1
 
-    def _check(self, chunk: Chunk) -> None:
-        if self._stop and any(isinstance(outcome, Failure) for outcome in chunk.outcomes):
-            self._stopping = True
-
     def _write(self) -> None:
         """Write the chunks that are complete, as far as the order allows; not one whose failure ends the map."""
         for chunk in list(self._open):
-            ready = chunk.left == 0 and not (self._stop and any(isinstance(o, Failure) for o in chunk.outcomes))
-            if ready:
+            if chunk.left == 0 and not (chunk.failed and self._stop):
                 self._put(chunk, 0, len(chunk.items))
                 self._open.remove(chunk)
             elif self._ordered:

@@ -125,7 +125,7 @@ class Sink:
         self._job, self._output, self._errors, self._journal, self._indexed = job, output, errors, journal, indexed
         self.ledger = Ledger()
         self.done = self.failed = 0
-        self._told = 0
+        self._told = self._errors_before = 0
         self._committed = 0.0
         self._dirty = False
 
@@ -136,6 +136,7 @@ class Sink:
             CannotResume: The output is not what the journal tells of.
         """
         self._output.cut(state["output"])
+        self._errors_before = state["errors"]
         if self._errors:
             self._errors.cut(state["errors"])
         self.done, self.failed = state["done"], state["failed"]
@@ -178,7 +179,7 @@ class Sink:
         state = {
             **self.ledger.to_json(),
             "output": self._output.size,
-            "errors": self._errors.size if self._errors else 0,
+            "errors": self._errors.size if self._errors else self._errors_before,
             "done": self.done,
             "failed": self.failed,
             "complete": complete,
