@@ -19,7 +19,7 @@ from functools import cache
 from types import FrameType
 from typing import IO
 
-GRACE = 2.0
+GRACE = 1.0
 """Seconds between the alarm and the end of the process."""
 
 _armed = False

@@ -10,9 +10,9 @@ from typing import Any, TextIO
 
 from lab.chunk import Job
 from lab.concepts._shared import cores
-from lab.errors import ExitCode, LabError
+from lab.errors import BrokerUnreachable, ExitCode, LabError
 from lab.target import Target
-from producer import output, runs
+from producer import errors, interrupt, output, runs
 from producer.mapping.bell import Bell
 from producer.mapping.crew import Crew, gather
 from producer.mapping.feed import Feed
@@ -104,8 +104,8 @@ class Mapping:
         state = self._state()
         self.finished = bool(state and state["complete"])
         self._output = File(options.output, state is None, stdout)
-        errors = File(options.errors_file, state is None, stdout) if options.errors_file else None
-        self.sink = Sink(self.job, self._output, errors, self._journal, options.index)
+        failures = File(options.errors_file, state is None, stdout) if options.errors_file else None
+        self.sink = Sink(self.job, self._output, failures, self._journal, options.index)
         items: Iterator[Item] = iter(reader)
         self.items = items if state is None else self.sink.resume(items, state)
         if state is None:
@@ -207,7 +207,12 @@ def _map(mapping: Mapping, ctx: Any, options: Options) -> dict[str, Any]:
         flow.run()
     except BaseException as exc:
         meter.stop()
-        _break_off(mapping, flow, exc)
+        if not isinstance(exc, SystemExit):  # the reader of a pipe has gone: nobody minds
+            _break_off(mapping, flow, exc)
+        if isinstance(exc, BrokerUnreachable):
+            # To close the pool would be to wait, two leases long, for workers of which nothing can be heard any more.
+            errors.explain(exc)
+            interrupt.leave(exc.exit_code)
         crew.close(at_once=True)
         raise
     meter.stop()

@@ -17,6 +17,7 @@ from typing import NoReturn
 from lab.chunk import Answer, Failure, Outcome
 from lab.errors import ExitCode, LabError, WorkerLost
 from lab.evidence import Who
+from producer import interrupt
 from producer.mapping.crew import Crew, Task
 from producer.mapping.feed import Feed
 from producer.mapping.pace import Pace
@@ -189,8 +190,10 @@ class Flow:
         """Write the chunks that are complete, as far as the order allows; not one whose failure ends the map."""
         for chunk in list(self._open):
             if chunk.left == 0 and not (chunk.failed and self._stop):
-                self._put(chunk, 0, len(chunk.items))
-                self._open.remove(chunk)
+                # Excluded: Ctrl-C between the two, after which ``salvage`` would write the chunk a second time.
+                with interrupt.deferred():
+                    self._put(chunk, 0, len(chunk.items))
+                    self._open.remove(chunk)
             elif self._ordered:
                 return
 

@@ -64,7 +64,7 @@ class Ledger:
                 found[item.index] = item
             else:
                 left.append(item)
-            if item.index == end - 1:
+            if item.index >= end - 1:
                 break
         self.prefix = state["prefix"]
         if self._hash.hexdigest() != state["digest"]:
