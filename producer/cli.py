@@ -161,3 +161,19 @@ def map_(**options: Any) -> None:
     from producer.mapping import command
 
     sys.exit(command.run(command.Options(**options)))
+
+
+@main.command()
+@click.argument("functions", metavar="[MODULE:FUNCTION]...", nargs=-1)
+@on_places
+@click.option("--input", metavar="FILE", help="Items for the functions: lines, JSON lines or CSV. Default: 0, 1, 2 ...")
+@json_flag
+def breakeven(functions: tuple[str, ...], places: list[str], input: str | None, as_json: bool) -> None:
+    """Measure from which length of an item on workers win.
+
+    Measures what calls, items, megabytes, locks and queues cost in each place, works out how long an item must be for 2, 4
+    and 8 workers to be faster than this process alone, and tries it with the functions (a built-in one by default).
+    """
+    from producer.breakeven import command
+
+    command.run(functions, places, input, as_json)
