@@ -115,7 +115,7 @@ class Job:
     def _one(self, function: Callable[..., Any], payload: Payload) -> Outcome:
         try:
             item = self.parse(payload)
-        except ValueError as exc:
+        except Exception as exc:  # noqa: BLE001 - a RecursionError, for JSON that is nested too deep
             return Failure("input", _line(exc))
         try:
             with limit(self.timeout):

@@ -203,7 +203,9 @@ def test_bad_rows_are_named_by_their_lines_and_cost_nobody_else(shell: Shell) ->
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("format", "bad"), [("lines", b"\xff\xfe"), ("jsonl", b"{1}"), ("jsonl", b"\xff")])
+@pytest.mark.parametrize(
+    ("format", "bad"), [("lines", b"\xff\xfe"), ("jsonl", b"{1}"), ("jsonl", b"[" * 100_000), ("jsonl", b"\xff")]
+)
 def test_a_line_that_cannot_be_read_is_named(shell: Shell, format: str, bad: bytes) -> None:
     put(shell, b"1\n2\n" + bad + b"\n3\n")
     done = run(shell, "same", "--format", format, "--on-error", "skip")

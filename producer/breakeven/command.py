@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from producer import output, runs
 from producer.breakeven import probe, trial
 from producer.breakeven.model import Costs, Work, least_work, shortest_item, smallest_chunk
 from producer.breakeven.trial import Trial
+from producer.capture import Relay
 from producer.machine import Machine
 from producer.mapping.reader import Reader, Source
 from producer.mapping.sink import prints_to_stderr
@@ -63,8 +63,8 @@ def run(functions: tuple[str, ...], places: list[str], input: str | None, as_jso
     """
     from producer.breakeven import report
 
-    progress = Progress(sys.stderr)
-    with prints_to_stderr():
+    with Relay() as relay, prints_to_stderr():
+        progress = Progress(relay.real)
         targets = [resolve(name) for name in functions or (EXAMPLE,)]
         items = _items(input, targets[0])
         with runs.opened(places, progress) as contexts:

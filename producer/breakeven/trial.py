@@ -17,7 +17,10 @@ from producer.breakeven.probe import pool_of, repeated, seconds
 SERIAL_SECONDS = 0.12
 """What one round of the function should take in this process."""
 
-MOST_ITEMS = 20_000
+FEWEST_ITEMS, MOST_ITEMS = 8, 20_000
+
+LONG_SECONDS = 1.0
+"""A round that takes longer than this is run once."""
 
 
 class FunctionFailed(LabError, RuntimeError):
@@ -55,10 +58,11 @@ def serial(function: Any, items: Sequence[Any]) -> tuple[Work, list[Any]]:
         FunctionFailed: It raised.
     """
     try:
-        once, used = _timed(function, items)
-        n = max(8, min(MOST_ITEMS, int(SERIAL_SECONDS / max(once / len(items), 1e-7))))
+        n = max(FEWEST_ITEMS, min(MOST_ITEMS, int(SERIAL_SECONDS / _sample(function, items))))
         chosen = list(itertools.islice(itertools.cycle(items), n))
-        rounds = [_timed(function, chosen) for _ in range(3)]
+        rounds = [_timed(function, chosen)]
+        while len(rounds) < 3 and rounds[0][0] < LONG_SECONDS:
+            rounds.append(_timed(function, chosen))
         result = function(chosen[0])
     except Exception as exc:
         raise FunctionFailed(
@@ -69,6 +73,17 @@ def serial(function: Any, items: Sequence[Any]) -> tuple[Work, list[Any]]:
     computing = max(0.01, min(1.0, used / wall))
     size = (len(pickle.dumps(chosen[0])) + _size(result)) / 1e6
     return Work(n, Spread.of([wall / n for wall, _ in rounds]), computing, size), chosen
+
+
+def _sample(function: Any, items: Sequence[Any]) -> float:
+    """Seconds of an item, by as many as fit into a twentieth of a second."""
+    begun, done = time.perf_counter(), 0
+    for item in items:
+        function(item)
+        done += 1
+        if time.perf_counter() - begun > 0.05:
+            break
+    return max((time.perf_counter() - begun) / done, 1e-7)
 
 
 def _timed(function: Any, items: Sequence[Any]) -> tuple[float, float]:
@@ -97,12 +112,19 @@ def _size(result: Any) -> int:
 def run(ctx: Any, costs: Costs, function: Any, work: Work, items: list[Any], workers: int) -> Trial:
     """Run a function on the workers of a place, in turn with this process."""
     chunk = max(1, len(items) // (4 * workers))  # as Pool.map does
-    with pool_of(ctx, workers) as pool:
-        pool.map(function, items[: 2 * workers], 1)  # every worker has imported it
 
-        def ratio() -> float:
-            here = seconds(lambda: [function(item) for item in items])
-            return here / seconds(lambda: pool.map(function, items, chunk))
+    def ratio() -> float:
+        here = seconds(lambda: [function(item) for item in items])
+        return here / seconds(lambda: pool.map(function, items, chunk))
 
-        measured = repeated(ratio)
+    try:
+        with pool_of(ctx, workers) as pool:
+            pool.map(function, items[:workers], 1)  # so that the workers have imported it
+            long = work.items * work.seconds.median > LONG_SECONDS
+            measured = Spread.of([ratio()]) if long else repeated(ratio)
+    except LabError:
+        raise
+    except Exception as exc:
+        hint = "It did not in this process; does it use what only this process, or this host, has?"
+        raise FunctionFailed(f"{function} failed on {costs.place}: {type(exc).__name__}: {exc}", hint) from exc
     return Trial(costs.place, workers, chunk, predict(costs, work, workers, chunk), measured)

@@ -21,10 +21,11 @@ class Ledger:
 
     Attributes:
         prefix: All items before this index are done.
+        replayed: Bytes of the input that an earlier run had done.
     """
 
     def __init__(self) -> None:
-        self.prefix = 0
+        self.prefix = self.replayed = 0
         self._hash = hashlib.blake2b(digest_size=16)
         self._islands: dict[int, bytes] = {}  # first index -> digests of the items, eight bytes each
 
@@ -58,12 +59,14 @@ class Ledger:
         left: list[Item] = []  # of the gaps between islands: as few as were in flight
         found: dict[int, Item] = {}
         for item in items if end else ():
+            self.replayed += item.size
             if item.index < state["prefix"]:
                 self._hash.update(item.digest)
             elif done[item.index - state["prefix"]]:
                 found[item.index] = item
             else:
                 left.append(item)
+                self.replayed -= item.size
             if item.index >= end - 1:
                 break
         self.prefix = state["prefix"]

@@ -32,7 +32,6 @@ class Meter:
         self._sink, self._size = sink, size
         self._begun = self._drawn = time.perf_counter()
         self._before = sink.done + sink.failed
-        self._skipped_bytes = 0
         self._heard: dict[str, tuple[int, float]] = {}
         self._bar: Progress | None = None
         if shown and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
@@ -48,8 +47,9 @@ class Meter:
         self._drawn = now
         done = self._sink.done + self._sink.failed - self._before
         text = f"{self._sink.done:,} done, {rate(done / (now - self._begun))}, {self._sink.failed:,} failed, "
-        text += f"{flow.busy} workers busy on {self._busy_hosts(flow, now)} hosts"
-        self._bar.update(self._task, completed=flow.bytes, text=text)
+        text += f"{counted(flow.busy, 'worker')} busy on {counted(self._busy_hosts(flow, now), 'host')}"
+        total = None if self._size is None else self._size - self._sink.ledger.replayed
+        self._bar.update(self._task, total=total, completed=flow.bytes, text=text)
         self._bar.refresh()
 
     def _busy_hosts(self, flow: Flow, now: float) -> int:

@@ -205,7 +205,7 @@ class Sink:
         """A line of the file of errors: the item as the function got it, or as it stands in the file."""
         try:
             shown = self._job.parse(item.payload)
-        except ValueError:
+        except Exception:  # noqa: BLE001 - as in the worker
             raw = item.payload
             shown = raw.decode(errors="backslashreplace") if isinstance(raw, bytes) else raw
         record = {"index": item.index, "line": item.line, "item": shown, "kind": failure.kind}
