@@ -152,7 +152,7 @@ def test_a_file_bigger_than_the_memory_allowed_goes_through(shell: Shell) -> Non
 
 
 def test_a_reader_that_has_gone_ends_the_map_in_silence(shell: Shell) -> None:
-    process = shell.start(*command(shell, "ledger", "--on", "threads", "--workers", "1", output=False))
+    process = shell.start(*command(shell, "same", "--on", "threads", output=False))
     assert process.stdout
     process.stdout.close()
     assert process.stderr
