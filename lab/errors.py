@@ -26,6 +26,9 @@ class ExitCode(IntEnum):
     FLEET_FAILED = 9
     WRONG_VERSION = 10
     CANNOT_LOAD = 11
+    SOME_FAILED = 12
+    STOPPED = 13
+    OUTPUT_FAILED = 14
 
 
 class LabError(Exception):

@@ -167,3 +167,59 @@ def fleet(hosts: int | None, slots: int | None, durable: bool, as_json: bool) ->
     from producer import fleet
 
     sys.exit(fleet.keep(hosts, slots, durable, as_json))
+
+
+@main.command("map")
+@click.argument("function", metavar="MODULE:FUNCTION|SCRIPT.py:FUNCTION")
+@click.argument("input", metavar="INPUT")
+@click.option("-o", "--output", metavar="FILE", default="-", callback=names.check_folder, help="Default: stdout.")
+@click.option("--on", "place", metavar="PLACE", default="processes", show_default=True, callback=names.check_place)
+@click.option(
+    "--format", type=click.Choice(["lines", "jsonl", "csv"]), help="Default: by the suffix of INPUT, else lines."
+)
+@click.option("--unordered", is_flag=True, help="Write each result as soon as it is there.")
+@click.option("--index", is_flag=True, help='Write {"index": N, "result": ...}; N counts items from 0.')
+@click.option("--workers", type=click.IntRange(1, 1000), help="Default: what the place can run at once.")
+@click.option("--chunksize", type=click.IntRange(1, 100_000), help="Items sent at once. Default: about 50 ms of work.")
+@click.option("--retries", type=click.IntRange(0, 100), default=0, show_default=True, help="Of a call that fails.")
+@click.option("--timeout", type=click.FloatRange(0.001), metavar="SECONDS", help="For one item.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip", "collect"]),
+    default="stop",
+    show_default=True,
+    help="At an item that fails: stop, or go on; collect writes what happened to a file.",
+)
+@click.option(
+    "--errors", metavar="FILE", callback=names.check_folder, help="For collect. Default: OUTPUT.errors.jsonl."
+)
+@click.option("--resume", is_flag=True, help="Go on with an output that was broken off; begins it if there is none.")
+@click.option("--new-function", is_flag=True, help="With --resume: the function's source may have changed.")
+@click.option("--overwrite", is_flag=True, help="Begin anew, although the output was broken off.")
+@click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON to stdout; needs --output.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary on stderr.")
+def map_(**options: Any) -> None:
+    """Map a function over the lines, JSON lines or CSV rows of a file.
+
+    INPUT is a file, or - for standard input. The function gets a line (str), the value of a line of JSON, or a row of CSV
+    (dict); its results are written as lines of JSON.
+    """
+    from producer.mapping import command
+
+    sys.exit(command.run(command.Options(**options)))
+
+
+@main.command()
+@click.argument("functions", metavar="[MODULE:FUNCTION]...", nargs=-1)
+@on_places
+@click.option("--input", metavar="FILE", help="Items for the functions: lines, JSON lines or CSV. Default: 0, 1, 2 ...")
+@json_flag
+def breakeven(functions: tuple[str, ...], places: list[str], input: str | None, as_json: bool) -> None:
+    """Measure from which length of an item on workers win.
+
+    Measures what calls, items, megabytes, locks and queues cost in each place, works out how long an item must be for 2, 4
+    and 8 workers to be faster than this process alone, and tries it with the functions (a built-in one by default).
+    """
+    from producer.breakeven import command
+
+    command.run(functions, places, input, as_json)

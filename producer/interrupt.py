@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import active_children, context
 from types import FrameType
 from typing import NoReturn
@@ -14,6 +16,8 @@ PATIENCE = 3.0
 """Seconds that an interrupted program has to close what it holds."""
 
 NUDGE = 0.1
+_holding = False
+_held = 0  # the signal that came while we were holding; 0 for none
 LOCAL = (context.SpawnProcess, context.ForkServerProcess, context.ForkProcess)
 
 
@@ -31,6 +35,23 @@ def listen() -> None:
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader,), name="signal watch", daemon=True).start()
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Keep the interruption out of the block, in which something would be left half done; it comes at the end of it.
+
+    For the main thread. PATIENCE counts from the signal all the same, so the block cannot hold up the end for ever.
+    """
+    global _holding, _held
+    _holding = True
+    try:
+        yield
+    finally:
+        _holding = False
+        signum, _held = _held, 0
+    if signum:
+        _interrupt(signum, None)
 
 
 def leave(code: int) -> NoReturn:
@@ -54,6 +75,10 @@ def _kill_children() -> None:
 
 def _interrupt(signum: int, _frame: FrameType | None) -> None:
     """Raise, the first time. Whoever sends a second signal does not want to wait."""
+    global _held
+    if _holding:
+        _held = signum
+        return
     for again in (signal.SIGINT, signal.SIGTERM):
         signal.signal(again, lambda *_: leave(128 + signum))
     raise Terminated if signum == signal.SIGTERM else KeyboardInterrupt

@@ -46,7 +46,7 @@ def check_place(_ctx: click.Context, _param: click.Parameter, typed: str) -> str
     Raises:
         BadName: It is not a place.
     """
-    return _known("place", [typed], list(PLACES), "producer run --help")[0]
+    return _known("place", [typed], list(PLACES), "producer compare --help")[0]
 
 
 def check_folder(_ctx: click.Context, _param: click.Parameter, path: str | None) -> str | None:

@@ -19,9 +19,8 @@ from contextlib import suppress
 from multiprocessing import context, process, reduction, spawn, util
 from typing import Any
 
-from lab.cluster import program
+from lab.cluster import program, wire
 from lab.cluster import run as runs
-from lab.cluster import wire
 from lab.cluster.engine import PROCESS_QUEUE, PROCESS_TASK
 from lab.cluster.run import Run
 from lab.cluster.script import Script
