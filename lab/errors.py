@@ -25,6 +25,9 @@ class ExitCode(IntEnum):
     LOST = 8
     FLEET_FAILED = 9
     WRONG_VERSION = 10
+    NOT_READY = 11
+    JOB_FAILED = 12
+    NO_SUCH_JOB = 13
 
 
 class LabError(Exception):
@@ -92,6 +95,24 @@ class LeaseLost(LabError, RuntimeError):
     """This process was taken for dead: its locks were given away, and what it sends now is refused."""
 
     exit_code = ExitCode.LOST
+
+
+class NotReady(LabError, RuntimeError):
+    """The result of a job was asked for before the job had ended."""
+
+    exit_code = ExitCode.NOT_READY
+
+
+class JobFailed(LabError, RuntimeError):
+    """A job has no result, as one of its chunks failed for good or it was cancelled."""
+
+    exit_code = ExitCode.JOB_FAILED
+
+
+class NoSuchJob(LabError, LookupError):
+    """No job of this id is known; it may have expired."""
+
+    exit_code = ExitCode.NO_SUCH_JOB
 
 
 class FleetFailed(LabError, RuntimeError):

@@ -1,4 +1,4 @@
-"""A worker's Celery app: the engine that both sides share, and the one task that a fleet knows."""
+"""A worker's Celery app: the engine that both sides share, with the one task that starts a process, or with the jobs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from celery import Celery, bootsteps
 import lab
 from lab.cluster import wire
 from lab.cluster.engine import PROCESS_TASK, make_app
-from lab.cluster.fleet import HOSTS, host_key
+from lab.cluster.fleet import JOBS, host_key, hosts_key
+from lab.cluster.jobapp import make_job_app
 from lab.cluster.store import Store
 from lab.settings import Settings
+from worker.jobs import MODULES
 from worker.supervisor import Supervisor
 
 
@@ -28,6 +30,26 @@ def worker_app(settings: Settings) -> Celery:
     def process(run_id: str, process_id: str) -> int | None:
         """Take a process that waits in Redis and be its host until it ends."""
         return Supervisor(settings, store, run_id, process_id).supervise()
+
+    app.steps["consumer"].add(announcement(settings, store))
+    return app
+
+
+def job_worker_app(settings: Settings) -> Celery:
+    """The app of one host's worker for jobs. It runs no process: what a job does must not wait behind one.
+
+    Raises:
+        BadSettings: There is no authkey.
+    """
+    app = make_job_app(settings)
+    app.task_cls = "worker.jobs.task:JobTask"  # Celery's own tasks check signatures too: a starmap can call any task
+    app.conf.imports = MODULES
+    app.steps["consumer"].add(announcement(settings, app.records.store, JOBS))
+    return app
+
+
+def announcement(settings: Settings, store: Store, kind: str = "") -> type[bootsteps.StartStopStep]:
+    """The part of a worker that announces it as a host of a kind."""
 
     class Announce(bootsteps.StartStopStep):
         """Tell the fleet, three times a lease, that this host is alive."""
@@ -55,19 +77,18 @@ def worker_app(settings: Settings) -> Celery:
 
         def shutdown(self, parent: Any) -> None:
             self.stop(parent)
-            store.pipeline([("DEL", host_key(settings.host)), ("SREM", HOSTS, settings.host)])
+            store.pipeline([("DEL", host_key(settings.host, kind)), ("SREM", hosts_key(kind), settings.host)])
 
         def beat(self) -> None:
-            key, lease = host_key(settings.host), int(settings.lease * 1000)
+            key, lease = host_key(settings.host, kind), int(settings.lease * 1000)
             fields = [str(part) for pair in self.announcement.items() for part in pair]
             store.pipeline(
                 [
                     ("HSET", key, *fields),
                     ("PEXPIRE", key, lease),
-                    ("SADD", HOSTS, settings.host),
-                    ("PEXPIRE", HOSTS, lease * 10),
+                    ("SADD", hosts_key(kind), settings.host),
+                    ("PEXPIRE", hosts_key(kind), lease * 10),
                 ]
             )
 
-    app.steps["consumer"].add(Announce)
-    return app
+    return Announce

@@ -136,7 +136,10 @@ class ClusterContext(context.BaseContext):
         def on_reply(reply: dict[str, Any]) -> None:
             found.update({name.partition("@")[0]: time.perf_counter() - begun for name in reply})
 
-        self.app.control.broadcast("ping", reply=True, timeout=timeout, limit=len(self.fleet()), callback=on_reply)
+        hosts = [f"{host.name}@crosshost" for host in self.fleet()]  # the workers for jobs would answer too
+        self.app.control.broadcast(
+            "ping", destination=hosts, reply=True, timeout=timeout, limit=len(hosts), callback=on_reply
+        )
         return found
 
     @property
@@ -230,6 +233,15 @@ def _check_hosts(store: Store, settings: Settings) -> None:
             f"Redis at {store.address} answers, but no worker host is alive on it.",
             "Start one with the same settings:\n  worker --slots 4",
         )
+    check_alike(hosts, settings)
+
+
+def check_alike(hosts: list[HostInfo], settings: Settings) -> None:
+    """Refuse hosts whose key or version is not this program's.
+
+    Raises:
+        WrongKey, WrongVersion: There is one.
+    """
     mine = wire.fingerprint(settings.authkey)
     if others := [host for host in hosts if host.key != mine]:
         raise WrongKey(

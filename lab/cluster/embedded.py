@@ -29,11 +29,12 @@ class EmbeddedFleet:
     """A fleet owned by this process.
 
     Args:
-        settings: Number of hosts and slots, lease.
+        settings: Number of hosts and slots, lease, how long jobs are kept.
+        job_slots: Chunks of jobs that a host runs at once; with 0 the fleet takes no jobs.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, job_slots: int = 0) -> None:
+        self._settings, self._job_slots = settings, job_slots
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = ""
         self._authkey_file = ""
@@ -69,9 +70,9 @@ class EmbeddedFleet:
             FleetFailed: It ended, or was not ready in ``START_TIMEOUT`` seconds; its output is quoted.
         """
         command = [sys.executable, "-m", "worker.fleet", "--hosts", str(self._settings.hosts),
-                   "--slots", str(self._settings.slots)]  # fmt: skip
+                   "--slots", str(self._settings.slots), "--job-slots", str(self._job_slots)]  # fmt: skip
         env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
-        env |= {"CROSSHOST_LEASE": str(self._settings.lease)}
+        env |= {"CROSSHOST_LEASE": str(self._settings.lease), "CROSSHOST_KEEP": str(self._settings.keep)}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True, env=env
         )
