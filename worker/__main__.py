@@ -62,7 +62,8 @@ def run(slots: int | None, name: str | None, queues: list[str], loglevel: str) -
     make, node = (app.worker_app, "crosshost") if processes else (app.job_worker_app, "jobs")
     make(settings).worker_main(
         ["worker", "--pool=prefork", f"--concurrency={settings.slots}", f"--hostname={settings.host}@{node}",
-         f"--queues={','.join(queues)}", "--without-gossip", "--without-mingle", "--without-heartbeat", f"--loglevel={loglevel}"]
+         f"--queues={','.join(queues)}", "--without-gossip", "--without-mingle", "--without-heartbeat",
+         f"--loglevel={loglevel}"]
     )  # fmt: skip
 
 

@@ -24,7 +24,8 @@ def worker_app(settings: Settings) -> Celery:
         BadSettings: There is no authkey; a fleet without one does not start.
     """
     settings.require_key()
-    app, store = make_app(settings), Store(settings.broker_url)
+    app: Celery = make_app(settings)
+    store = Store(settings.broker_url)
 
     @app.task(name=PROCESS_TASK)
     def process(run_id: str, process_id: str) -> int | None:

@@ -86,7 +86,8 @@ class ClusterContext(context.BaseContext):
         """The Celery app that carries the processes to their hosts."""
         from lab.cluster.engine import make_app
 
-        return make_app(self.connect().settings)
+        app: Celery = make_app(self.connect().settings)
+        return app
 
     def close(self) -> None:
         """End the run and the embedded fleet; the context can be used again after it."""

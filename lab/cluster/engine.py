@@ -6,7 +6,7 @@ signed pickle waits in Redis and is taken by the slot that got the message, once
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 from celery import Celery
 from kombu import Queue
@@ -17,11 +17,8 @@ PROCESS_TASK = "worker.process"
 PROCESS_QUEUE = "processes"
 
 
-App = TypeVar("App", bound=Celery)
-
-
-def make_app(settings: Settings, app_class: type[App] = Celery) -> App:  # type: ignore[assignment]
-    """The app for a fleet; nothing is read from the environment, and nothing connects yet."""
+def make_app(settings: Settings, app_class: Any = Celery) -> Any:
+    """The app for a fleet, of a class; nothing is read from the environment, and nothing connects yet."""
     app = app_class("crosshost", broker=_celery_url(settings.broker_url), set_as_current=False)
     app.conf.update(
         # data only: whoever can write to Redis must not be able to make Celery unpickle

@@ -28,16 +28,19 @@ from lab.settings import Settings
 SHORT, LONG = QUEUES = ("jobs", "jobs.long")
 SOFT_LIMIT = 300
 """Seconds that a chunk may take before it is told to end; ``GRACE`` later its process is killed."""
-GRACE = 15
+GRACE = 5
 
 _IDENTITY = ("task", "id", "root_id", "parent_id", "group", "group_index", "retries", "timelimit", "eta", "expires")
 
 
-class SignedAMQP(AMQP):
+_AMQP: Any = AMQP  # of which the type stubs know only a part
+
+
+class SignedAMQP(_AMQP):  # type: ignore[misc]
     """Celery's message factory, with a signature in the headers of what it sends."""
 
     @cached_property
-    def send_task_message(self) -> Any:  # type: ignore[override]
+    def send_task_message(self) -> Any:
         """The function that sends one message; here its headers and body are final."""
         send = self._create_task_sender()
 
@@ -65,7 +68,7 @@ def make_job_app(settings: Settings) -> JobApp:
         BadSettings: There is no authkey.
     """
     settings.require_key()
-    app = make_app(settings, JobApp)
+    app: JobApp = make_app(settings, JobApp)
     app.settings, app.records = settings, Records(Store(settings.broker_url), settings)
     app.conf.update(
         # Several queues, as a chunk of minutes must not stand before one of milliseconds. A free slot looks into them in

@@ -205,7 +205,9 @@ class Records:
     def _advice(self, job_id: str) -> str:
         near = get_close_matches(job_id, self.ids(), n=1, cutoff=0.5)
         question = f"Did you mean {near[0]}? " if near else ""
-        return f"{question}A job is kept for {self.settings.keep:g} s after its last event.\nTo list them: producer jobs"
+        return (
+            f"{question}A job is kept for {self.settings.keep:g} s after its last event.\nTo list them: producer jobs"
+        )
 
     def begin(self, task_id: str, retries: int, who: str) -> Begun:
         """Note, in a worker, that a task begins."""

@@ -23,7 +23,10 @@ from lab.errors import WrongKey
 _MAC = 64
 
 
-class Results(RedisBackend):
+_RedisBackend: Any = RedisBackend  # of which the type stubs know only a part
+
+
+class Results(_RedisBackend):  # type: ignore[misc]
     """Celery's Redis backend, signed; made by Celery, by its name in ``result_backend``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -44,8 +47,8 @@ class Results(RedisBackend):
 
     def encode(self, data: Any) -> str:
         """Data as signed JSON."""
-        text = super().encode(data)
-        return self._sign(text) + str(text)
+        text = str(super().encode(data))
+        return self._sign(text) + text
 
     def decode(self, payload: Any) -> Any:
         """The data of signed JSON.

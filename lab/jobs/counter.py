@@ -130,7 +130,7 @@ def read(parts: list[dict[str, int]]) -> dict[str, int]:
     return values
 
 
-def show(arguments: Arguments, result: Any) -> list[str]:
+def show(_arguments: Arguments, result: Any) -> list[str]:
     """What each way has counted, and lost."""
     lost = {mode: result["expected"] - result[mode] for mode in MODES}
     return [f"{mode:6}  {result[mode]:6} of {result['expected']}, {lost[mode]} lost" for mode in MODES]

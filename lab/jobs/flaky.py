@@ -15,7 +15,7 @@ class Flaky(LabError):
     """The failure that another try may not meet."""
 
 
-def split(failures: int, seconds: int, stubborn: int) -> list[Chunk]:
+def split(failures: int, seconds: int, **_stubborn: int) -> list[Chunk]:
     """The one chunk: the first try."""
     return [(0, failures, seconds)]
 
@@ -46,7 +46,7 @@ def report(tries: int) -> dict[str, int]:
     return {"tries": tries}
 
 
-def here(ctx: Any, arguments: Arguments, workers: int, progress: Progress) -> dict[str, int]:
+def here(ctx: Any, arguments: Arguments, _workers: int, progress: Progress) -> dict[str, int]:
     """The same tries in a pool of this host, with the backoff that Celery would take; there are no time limits here."""
     with ctx.Pool(1) as pool:
         for retries in range(arguments["failures"] + 1):
@@ -63,7 +63,7 @@ def backoff(retries: int) -> int:
     return int(2**retries)
 
 
-def show(arguments: Arguments, result: Any) -> list[str]:
+def show(_arguments: Arguments, result: Any) -> list[str]:
     """How many tries it took."""
     return [f"it took {result['tries']} tries"]
 

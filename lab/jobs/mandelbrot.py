@@ -73,7 +73,7 @@ def assemble(tiles: list[dict[str, Any]]) -> dict[str, Any]:
     return {"width": width, "height": height, "pixels": b64encode(image).decode(), "tiles": made}
 
 
-def show(arguments: Arguments, result: Any) -> list[str]:
+def show(_arguments: Arguments, result: Any) -> list[str]:
     """Size, and how many tiles each worker drew."""
     drawn: dict[str, int] = {}
     for part in result["tiles"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import pairwise
 from typing import Any
 
 from lab.jobs.job import Arguments, BadArgument, Chunk, Job, Number, bounded
@@ -25,7 +26,7 @@ def split(darts: int, streams: int, seed: int) -> list[Chunk]:
     if darts > streams * MOST_DARTS:
         raise BadArgument(f"{darts} darts in {streams} streams are more than {MOST_DARTS} a stream.", "More streams.")
     edges = [darts * i // streams for i in range(streams + 1)]
-    return [(seed, i, high - low) for i, (low, high) in enumerate(zip(edges, edges[1:], strict=False))]
+    return [(seed, i, high - low) for i, (low, high) in enumerate(pairwise(edges))]
 
 
 def throw(seed: int, stream: int, darts: int) -> list[int]:
@@ -47,7 +48,7 @@ def estimate(parts: list[list[int]]) -> dict[str, Any]:
     return {"hits": hits, "darts": darts, "pi": 4 * hits / darts}
 
 
-def show(arguments: Arguments, result: Any) -> list[str]:
+def show(_arguments: Arguments, result: Any) -> list[str]:
     """Pi, its error, and the error that chance lets one expect."""
     expected = 4 * math.sqrt(math.pi / 4 * (1 - math.pi / 4) / result["darts"])
     error = result["pi"] - math.pi

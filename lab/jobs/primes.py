@@ -7,6 +7,7 @@ cleared in C, so no library is needed. The check is pi(10^k), OEIS A006880.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import isqrt
 from typing import Any
 
@@ -20,7 +21,7 @@ KNOWN = {10**k: count for k, count in enumerate((0, 4, 25, 168, 1229, 9592, 7849
 def split(limit: int, chunks: int) -> list[Chunk]:
     """Ranges ``[low, high)`` that cover the numbers below ``limit``."""
     edges = [limit * i // chunks for i in range(chunks + 1)]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 def count(low: int, high: int) -> int:

@@ -18,7 +18,7 @@ CHUNK = 256 << 10
 FAN_IN = 4
 """Counts that one merge takes."""
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 
 
 def split(folder: str) -> list[Chunk]:
@@ -87,7 +87,7 @@ def _pieces(text: str) -> list[str]:
     return [*pieces, text[start:]]
 
 
-def show(arguments: Arguments, result: Any) -> list[str]:
+def show(_arguments: Arguments, result: Any) -> list[str]:
     """The number of words, and the twenty most frequent."""
     top = sorted(result.items(), key=lambda item: (-item[1], item[0]))[:20]
     lines = [f"{sum(result.values()):,} words, {len(result):,} different; the most frequent:"]

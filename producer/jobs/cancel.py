@@ -21,7 +21,9 @@ def cancel(job_id: str) -> None:
     app = fleet.connect()
     job = app.records.find(job_id)
     if job.ended:
-        raise JobFailed(f"{job_id} is {job.state} already; there is nothing to cancel.", f"See: producer status {job_id}")
+        raise JobFailed(
+            f"{job_id} is {job.state} already; there is nothing to cancel.", f"See: producer status {job_id}"
+        )
     app.records.cancel(job_id)  # first: what this command does not live to revoke is not begun either
     ids = [name for name, task in job.tasks.items() if task.state != "SUCCESS"]
     app.control.revoke(ids, terminate=True, signal="SIGTERM")

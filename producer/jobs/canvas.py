@@ -24,6 +24,7 @@ class Canvas:
     Args:
         app: The app that sends them.
         job_id: Id of the job.
+        arguments: What the job was given.
         queue: Queue for all of its tasks.
         soft_limit: Seconds that one task may take.
 
@@ -32,11 +33,15 @@ class Canvas:
         merged: Whether there is a last task, which has the job's own id and makes its result.
     """
 
-    def __init__(self, app: JobApp, job_id: str, queue: str, soft_limit: int) -> None:
-        self.app, self.job_id = app, job_id
+    def __init__(self, app: JobApp, job_id: str, arguments: Arguments, queue: str, soft_limit: int) -> None:
+        self.app, self.job_id, self.arguments = app, job_id, arguments
         self.tasks: list[str] = []
         self.merged = False
-        self._options = {"queue": queue, "soft_time_limit": soft_limit, "time_limit": soft_limit + GRACE}
+        self._options: dict[str, Any] = {
+            "queue": queue,
+            "soft_time_limit": soft_limit,
+            "time_limit": soft_limit + GRACE,
+        }
 
     def task(self, name: str, *args: Any) -> Signature[Any]:
         """A task by name."""
@@ -57,17 +62,17 @@ class Canvas:
         return [self.task(name, *piece) for piece in pieces]
 
 
-def primes(canvas: Canvas, pieces: list[Chunk], arguments: Arguments) -> Any:
+def primes(canvas: Canvas, pieces: list[Chunk]) -> Any:
     """A chord: count each range, then add up."""
     return chord(canvas.all("primes.count", pieces), canvas.last("primes.total"), app=canvas.app)
 
 
-def mandelbrot(canvas: Canvas, pieces: list[Chunk], arguments: Arguments) -> Any:
+def mandelbrot(canvas: Canvas, pieces: list[Chunk]) -> Any:
     """A group: tiles, and nothing that waits for them."""
     return group(canvas.all("mandelbrot.draw", pieces), app=canvas.app)
 
 
-def wordcount_tree(canvas: Canvas, pieces: list[Chunk], arguments: Arguments) -> Any:
+def wordcount_tree(canvas: Canvas, pieces: list[Chunk]) -> Any:
     """Chords in chords: merge every few counts, then every few merges, until one is left."""
     level = canvas.all("wordcount.count", pieces)
     while len(level) > wordcount.FAN_IN:
@@ -79,26 +84,26 @@ def _merge(canvas: Canvas, few: list[Any]) -> Any:
     return few[0] if len(few) == 1 else chord(few, canvas.task("wordcount.merge"), app=canvas.app)
 
 
-def montecarlo_chunks(canvas: Canvas, pieces: list[Chunk], arguments: Arguments) -> Any:
+def montecarlo_chunks(canvas: Canvas, pieces: list[Chunk]) -> Any:
     """Chunks: a message carries several streams, as a short call costs less than its message."""
-    throw = canvas.app.signature("jobs.montecarlo.throw")
+    throw: Any = canvas.app.signature("jobs.montecarlo.throw")
     messages = chunks(throw, pieces, montecarlo.PER_MESSAGE, app=canvas.app).group()
     named = [canvas.named(message) for message in messages.tasks]
     return chord(named, canvas.last("montecarlo.estimate"), app=canvas.app)
 
 
-def counter(canvas: Canvas, pieces: list[Chunk], arguments: Arguments) -> Any:
+def counter(canvas: Canvas, pieces: list[Chunk]) -> Any:
     """A chord: all adders at once, then read what they have added up to."""
     return chord(canvas.all("counter.add", pieces), canvas.last("counter.read"), app=canvas.app)
 
 
-def flaky(canvas: Canvas, pieces: list[Chunk], arguments: Arguments) -> Any:
+def flaky(canvas: Canvas, _pieces: list[Chunk]) -> Any:
     """A chain: the second task gets the first one's result, once that has succeeded."""
-    first = canvas.task("flaky.attempt", *(arguments[name] for name in ("failures", "seconds", "stubborn")))
+    first = canvas.task("flaky.attempt", *(canvas.arguments[name] for name in ("failures", "seconds", "stubborn")))
     return chain(first, canvas.last("flaky.report"), app=canvas.app)
 
 
-COMPOSE: dict[str, Callable[[Canvas, list[Chunk], Arguments], Any]] = {
+COMPOSE: dict[str, Callable[[Canvas, list[Chunk]], Any]] = {
     "primes": primes,
     "mandelbrot": mandelbrot,
     "wordcount": wordcount_tree,

@@ -50,7 +50,7 @@ HOW = (
     click.Option(["--workers"], type=click.IntRange(1, 1000), help="Size of the pool here. [default: cores]"),
     click.Option(["--queue"], type=click.Choice(["short", "long"]), help="Queue to wait in. [default: the job's own]"),
     click.Option(["--soft-limit"], type=click.IntRange(1, 86_400), default=SOFT_LIMIT, show_default=True,
-                 help="Seconds for one chunk, which then fails; 15 s later its process is killed."),
+                 help="Seconds for one chunk, which then fails; 5 s later its process is killed."),
     click.Option(["--wait"], is_flag=True, help="Follow it and write its result; starts a fleet if there is none."),
     click.Option(["--output"], metavar="FOLDER", type=FOLDER, help="Where to put pictures, with --wait or --on."),
     click.Option(["--json", "as_json"], is_flag=True, help="Write the result as JSON, with --wait or --on."),

@@ -31,7 +31,8 @@ def fetch(app: JobApp, job: Job) -> Any:
     if job.state != "done":
         raise watch.failed(job)
     wanted = [job.record.id] if job.record.merged else job.record.tasks
-    found = [app.backend.fetch(task_id) for task_id in wanted]
+    results: Any = app.backend
+    found = [results.fetch(task_id) for task_id in wanted]
     if None in found:
         raise NoSuchJob(f"{job.record.id} is done, but its result has expired.", "Submit it again, or keep results longer"
                         f" than {app.settings.keep:g} s: CROSSHOST_KEEP, on the workers")  # fmt: skip

@@ -43,8 +43,8 @@ def send(app: JobApp, name: str, arguments: dict[str, Any], queue: str | None, s
     arguments = job.check(arguments)
     pieces = job.cut(arguments)
     long = job.long if queue is None else queue == "long"
-    canvas = Canvas(app, f"{name}-{secrets.token_hex(4)}", LONG if long else SHORT, soft_limit)
-    composed = COMPOSE[name](canvas, pieces, arguments)
+    canvas = Canvas(app, f"{name}-{secrets.token_hex(4)}", arguments, LONG if long else SHORT, soft_limit)
+    composed = COMPOSE[name](canvas, pieces)
     record = Record(canvas.job_id, name, arguments, time.time(), canvas.tasks, canvas.merged)
     app.records.add(record)
     try:
@@ -61,7 +61,9 @@ def submit(name: str, arguments: dict[str, Any], queue: str | None, soft_limit: 
     record = send(app, name, arguments, queue, soft_limit)
     output.write(f"{record.id}\n")
     if not fleet.hosts(app):
-        print("No host takes jobs now; it waits in the queue. Start one: worker --queues jobs,jobs.long", file=sys.stderr)
+        print(
+            "No host takes jobs now; it waits in the queue. Start one: worker --queues jobs,jobs.long", file=sys.stderr
+        )
     print(f"To follow it: producer watch {record.id}", file=sys.stderr)
 
 

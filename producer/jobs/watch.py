@@ -100,9 +100,13 @@ def watch(job_id: str) -> None:
 def failed(job: Job) -> JobFailed:
     """The error for a job that has no result."""
     if job.state == "cancelled":
-        return JobFailed(f"{job.record.id} was cancelled, {_done(job)} tasks done.", "To submit another: producer submit --help")
+        return JobFailed(
+            f"{job.record.id} was cancelled, {_done(job)} tasks done.", "To submit it again: producer submit"
+        )
     name, task = next(iter(job.having("FAILURE").items()))
-    return JobFailed(f"{job.record.id} failed: task {name}: {task.error}", f"All of it: producer status {job.record.id}")
+    return JobFailed(
+        f"{job.record.id} failed: task {name}: {task.error}", f"All of it: producer status {job.record.id}"
+    )
 
 
 def summary(job: Job) -> dict[str, Any]:
@@ -115,7 +119,8 @@ def summary(job: Job) -> dict[str, Any]:
 
 
 def _report(job: Job, takers: int) -> list[RenderableType]:
-    lines = [f"{job.record.id}: {job.state}, {_done(job)} tasks done", f"submitted {_when(job)}, {_words(job.record.arguments)}"]
+    lines = [f"{job.record.id}: {job.state}, {_done(job)} tasks done"]
+    lines.append(f"submitted {_when(job)}, {_words(job.record.arguments)}")
     if job.workers:
         lines.append(f"by {_crew(job)}: {' '.join(job.workers)}")
     if not job.sent:

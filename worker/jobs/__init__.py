@@ -4,4 +4,6 @@ Each task may be delivered more than once, and must then do no more than once: a
 counter's additions carry marks. The producer sends them by name and imports nothing from here.
 """
 
-MODULES = tuple(f"worker.jobs.{name}" for name in ("primes", "mandelbrot", "wordcount", "montecarlo", "counter", "flaky"))
+MODULES = tuple(
+    f"worker.jobs.{name}" for name in ("primes", "mandelbrot", "wordcount", "montecarlo", "counter", "flaky")
+)

@@ -25,7 +25,11 @@ MOST_RUNS = 4
 logger = get_task_logger(__name__)
 
 
-class JobRequest(Request):
+_Request: Any = Request  # of which the type stubs know only a part
+_Task: Any = Task
+
+
+class JobRequest(_Request):  # type: ignore[misc]
     """A message, in the worker's main process, before a slot gets it."""
 
     def revoked(self) -> bool:
@@ -38,7 +42,7 @@ class JobRequest(Request):
         return bool(super().revoked())
 
 
-class JobTask(Task):
+class JobTask(_Task):  # type: ignore[misc]
     """Base of the jobs' tasks, and of Celery's own (``celery.starmap`` ...) in a worker for jobs."""
 
     abstract = True
