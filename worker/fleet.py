@@ -108,13 +108,14 @@ class Fleet:
             )
 
     def _wait_until_ready(self) -> None:
-        store, deadline = Store(self.url), time.monotonic() + START_TIMEOUT
+        timeout = START_TIMEOUT * (2 if self.job_slots else 1)  # twice the workers
+        store, deadline = Store(self.url), time.monotonic() + timeout
         kinds = ("", JOBS) if self.job_slots else ("",)
         while any(len(_hosts(store, kind)) < len(self.names) for kind in kinds):
             if name := self.dead():
                 raise FleetFailed(f"{name} ended while the fleet was starting:\n{self.log_of(name)}")
             if time.monotonic() > deadline:
-                raise FleetFailed(f"{len(self.names)} hosts were not ready within {START_TIMEOUT:g} s.",
+                raise FleetFailed(f"{len(self.names)} hosts were not ready within {timeout:g} s.",
                                   "Is the machine busy? Fewer hosts start faster: CROSSHOST_HOSTS=1")  # fmt: skip
             time.sleep(0.03)  # two kinds of event at once, a death and an announcement: polled
 

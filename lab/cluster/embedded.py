@@ -90,7 +90,8 @@ class EmbeddedFleet:
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
-            line = self._process.stdout.readline() if selector.select(START_TIMEOUT) else b""
+            timeout = START_TIMEOUT * (2 if self._job_slots else 1)  # twice the workers
+            line = self._process.stdout.readline() if selector.select(timeout) else b""
         if line:
             return line
         self._process.kill()

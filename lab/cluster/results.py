@@ -43,7 +43,7 @@ class Results(_RedisBackend):  # type: ignore[misc]
         return result
 
     def _set(self, key: Any, value: Any, expires: int | None = None) -> None:
-        self.client.setex(key, expires or self.expires, value)
+        self.client.set(key, value, ex=expires or self.expires)
 
     def encode(self, data: Any) -> str:
         """Data as signed JSON."""

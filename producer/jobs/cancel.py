@@ -26,7 +26,8 @@ def cancel(job_id: str) -> None:
         )
     app.records.cancel(job_id)  # first: what this command does not live to revoke is not begun either
     ids = [name for name, task in job.tasks.items() if task.state != "SUCCESS"]
-    app.control.revoke(ids, terminate=True, signal="SIGTERM")
+    with fleet.reached(app):
+        app.control.revoke(ids, terminate=True, signal="SIGTERM")
     running = job.having("STARTED")
     deadline = time.monotonic() + PATIENCE
     while (left := app.records.find(job_id).having("STARTED")) and time.monotonic() < deadline:

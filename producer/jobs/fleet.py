@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kombu.exceptions import OperationalError
+from redis import RedisError
+
 from lab.cluster.context import check_alike
 from lab.cluster.fleet import JOBS, HostInfo, list_hosts
 from lab.cluster.jobapp import JobApp, make_job_app
+from lab.cluster.store import unreachable
 from lab.errors import NoWorkers
 from lab.settings import Settings
 
@@ -31,6 +38,15 @@ def connect(settings: Settings | None = None) -> JobApp:
     app = make_job_app(settings)
     check_alike(hosts(app), settings)
     return app
+
+
+@contextmanager
+def reached(app: JobApp) -> Iterator[None]:
+    """Turn what Celery raises when it cannot reach Redis into the lab's own error."""
+    try:
+        yield
+    except (OperationalError, RedisError) as exc:
+        raise unreachable(app.records.store.address, exc) from exc
 
 
 def hosts(app: JobApp) -> list[HostInfo]:

@@ -32,7 +32,8 @@ def fetch(app: JobApp, job: Job) -> Any:
         raise watch.failed(job)
     wanted = [job.record.id] if job.record.merged else job.record.tasks
     results: Any = app.backend
-    found = [results.fetch(task_id) for task_id in wanted]
+    with fleet.reached(app):
+        found = [results.fetch(task_id) for task_id in wanted]
     if None in found:
         raise NoSuchJob(f"{job.record.id} is done, but its result has expired.", "Submit it again, or keep results longer"
                         f" than {app.settings.keep:g} s: CROSSHOST_KEEP, on the workers")  # fmt: skip

@@ -8,13 +8,10 @@ import sys
 import time
 from typing import Any
 
-from kombu.exceptions import OperationalError
-
 import lab
 from lab import jobs
 from lab.cluster.jobapp import LONG, SHORT, JobApp
 from lab.cluster.jobs import Record
-from lab.cluster.store import unreachable
 from lab.jobs.job import run_here
 from lab.settings import Settings
 from producer import output
@@ -47,10 +44,8 @@ def send(app: JobApp, name: str, arguments: dict[str, Any], queue: str | None, s
     composed = COMPOSE[name](canvas, pieces)
     record = Record(canvas.job_id, name, arguments, time.time(), canvas.tasks, canvas.merged)
     app.records.add(record)
-    try:
+    with fleet.reached(app):
         composed.apply_async()
-    except OperationalError as exc:
-        raise unreachable(app.records.store.address, exc) from exc
     app.records.sent(record.id)
     return record
 

@@ -21,7 +21,7 @@ from lab.cluster.jobapp import is_genuine
 from lab.errors import WorkerLost
 from lab.jobs.job import BadArgument
 
-MOST_RUNS = 4
+MOST_RUNS = 3
 logger = get_task_logger(__name__)
 
 
