@@ -29,6 +29,9 @@ class ExitCode(IntEnum):
     SOME_FAILED = 12
     STOPPED = 13
     OUTPUT_FAILED = 14
+    NOT_READY = 15
+    JOB_FAILED = 16
+    NO_SUCH_JOB = 17
 
 
 class LabError(Exception):
@@ -102,6 +105,24 @@ class ObjectGone(LabError, ConnectionRefusedError):
     """A managed object is not there any more: its manager was shut down, or its run has ended."""
 
     exit_code = ExitCode.LOST
+
+
+class NotReady(LabError, RuntimeError):
+    """The result of a job was asked for before the job had ended."""
+
+    exit_code = ExitCode.NOT_READY
+
+
+class JobFailed(LabError, RuntimeError):
+    """A job has no result, as one of its chunks failed for good or it was cancelled."""
+
+    exit_code = ExitCode.JOB_FAILED
+
+
+class NoSuchJob(LabError, LookupError):
+    """No job of this id is known; it may have expired."""
+
+    exit_code = ExitCode.NO_SUCH_JOB
 
 
 class FleetFailed(LabError, RuntimeError):

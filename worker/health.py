@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import sys
 
-from lab.cluster.fleet import host_key
+from lab.cluster.fleet import JOBS, host_key
 from lab.cluster.store import Store
 from lab.errors import LabError
 from lab.settings import Settings
@@ -20,7 +20,7 @@ def main() -> int:
     try:
         settings = Settings.from_env()
         name = settings.host or socket.gethostname()
-        announced = Store(settings.broker_url).call("EXISTS", host_key(name))
+        announced = Store(settings.broker_url).call("EXISTS", host_key(name), host_key(name, JOBS))
     except LabError as exc:
         print(exc)
         return 1

@@ -86,7 +86,8 @@ class ClusterContext(context.BaseContext):
         """The Celery app that carries the processes to their hosts."""
         from lab.cluster.engine import make_app
 
-        return make_app(self.connect().settings)
+        app: Celery = make_app(self.connect().settings)
+        return app
 
     def close(self) -> None:
         """End the run and the embedded fleet; the context can be used again after it."""
@@ -136,7 +137,10 @@ class ClusterContext(context.BaseContext):
         def on_reply(reply: dict[str, Any]) -> None:
             found.update({name.partition("@")[0]: time.perf_counter() - begun for name in reply})
 
-        self.app.control.broadcast("ping", reply=True, timeout=timeout, limit=len(self.fleet()), callback=on_reply)
+        hosts = [f"{host.name}@crosshost" for host in self.fleet()]  # the workers for jobs would answer too
+        self.app.control.broadcast(
+            "ping", destination=hosts, reply=True, timeout=timeout, limit=len(hosts), callback=on_reply
+        )
         return found
 
     @property
@@ -229,6 +233,15 @@ def _check_hosts(store: Store, settings: Settings) -> None:
             f"Redis at {store.address} answers, but no worker host is alive on it.",
             "Start one with the same settings:\n  worker --slots 4",
         )
+    check_alike(hosts, settings)
+
+
+def check_alike(hosts: list[HostInfo], settings: Settings) -> None:
+    """Refuse hosts whose key or version is not this program's.
+
+    Raises:
+        WrongKey, WrongVersion: There is one.
+    """
     mine = wire.fingerprint(settings.authkey)
     if others := [host for host in hosts if host.key != mine]:
         raise WrongKey(

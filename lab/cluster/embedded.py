@@ -29,12 +29,13 @@ class EmbeddedFleet:
     """A fleet owned by this process.
 
     Args:
-        settings: Number of hosts and slots, lease.
+        settings: Number of hosts and slots, lease, how long jobs are kept.
         durable: Whether it outlives its Valkey, which then writes to disk (``worker.fleet``).
+        job_slots: Chunks of jobs that a host runs at once; with 0 the fleet takes no jobs.
     """
 
-    def __init__(self, settings: Settings, durable: bool = False) -> None:
-        self._settings, self._durable = settings, durable
+    def __init__(self, settings: Settings, durable: bool = False, job_slots: int = 0) -> None:
+        self._settings, self._durable, self._job_slots = settings, durable, job_slots
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = ""
         self._authkey_file = ""
@@ -70,9 +71,10 @@ class EmbeddedFleet:
             FleetFailed: It ended, or was not ready in ``START_TIMEOUT`` seconds; its output is quoted.
         """
         command = [sys.executable, "-P", "-m", "worker.fleet", "--hosts", str(self._settings.hosts),
-                   "--slots", str(self._settings.slots), *(["--durable"] if self._durable else [])]  # fmt: skip
+                   "--slots", str(self._settings.slots), "--job-slots", str(self._job_slots),
+                   *(["--durable"] if self._durable else [])]  # fmt: skip
         env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
-        env |= {"CROSSHOST_LEASE": str(self._settings.lease)}
+        env |= {"CROSSHOST_LEASE": str(self._settings.lease), "CROSSHOST_KEEP": str(self._settings.keep)}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True, env=env
         )
@@ -90,7 +92,8 @@ class EmbeddedFleet:
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
-            line = self._process.stdout.readline() if selector.select(START_TIMEOUT) else b""
+            timeout = START_TIMEOUT * (2 if self._job_slots else 1)  # twice the workers
+            line = self._process.stdout.readline() if selector.select(timeout) else b""
         if line:
             return line
         self._process.kill()

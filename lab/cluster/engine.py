@@ -21,9 +21,9 @@ PROCESS_TASK = "worker.process"
 PROCESS_QUEUE = "processes"
 
 
-def make_app(settings: Settings) -> Celery:
-    """The app for a fleet; nothing is read from the environment, and nothing connects yet."""
-    app = Celery("crosshost", broker=_celery_url(settings.broker_url), set_as_current=False)
+def make_app(settings: Settings, app_class: Any = Celery) -> Any:
+    """The app for a fleet, of a class; nothing is read from the environment, and nothing connects yet."""
+    app = app_class("crosshost", broker=_celery_url(settings.broker_url), set_as_current=False)
     app.conf.update(
         broker_transport=transport.ALIAS,
         broker_transport_options=_transport_options(settings),

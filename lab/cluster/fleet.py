@@ -2,6 +2,8 @@
 
 On Redis: ``crosshost:hosts`` (set of names), ``crosshost:host:NAME`` (hash, lives for one lease and is renewed three
 times as often by the worker's main process), ``crosshost:busy`` (sorted set, "HOST PROCESS" -> when its lease lapses).
+Workers for jobs announce themselves apart, as their slots run no processes: ``crosshost:hosts:jobs``,
+``crosshost:host:jobs:NAME``.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from lab.cluster.store import Store
 
 HOSTS = "crosshost:hosts"
 BUSY = "crosshost:busy"
+JOBS = "jobs"
+"""The kind of hosts that take jobs; the kind of those that take processes is the empty string."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +41,25 @@ class HostInfo:
     age: float
 
 
-def host_key(name: str) -> str:
+def host_key(name: str, kind: str = "") -> str:
     """The key under which a host announces itself."""
-    return f"crosshost:host:{name}"
+    return f"crosshost:host:{kind}:{name}" if kind else f"crosshost:host:{name}"
 
 
-def list_hosts(store: Store) -> list[HostInfo]:
-    """The hosts whose announcement has not lapsed, by name."""
-    names, (seconds, micros) = store.pipeline([("SMEMBERS", HOSTS), ("TIME",)])
+def hosts_key(kind: str = "") -> str:
+    """The key of the names of the hosts of a kind."""
+    return f"{HOSTS}:{kind}" if kind else HOSTS
+
+
+def list_hosts(store: Store, kind: str = "") -> list[HostInfo]:
+    """The hosts of a kind whose announcement has not lapsed, by name."""
+    names, (seconds, micros) = store.pipeline([("SMEMBERS", hosts_key(kind)), ("TIME",)])
     if not names:
         return []
     now = int(seconds) * 1000 + int(micros) // 1000
     names = sorted(name.decode() for name in names)
     *hashes, taken = store.pipeline(
-        [("HGETALL", host_key(name)) for name in names] + [("ZRANGEBYSCORE", BUSY, now, "+inf")]
+        [("HGETALL", host_key(name, kind)) for name in names] + [("ZRANGEBYSCORE", BUSY, now, "+inf")]
     )
     busy = [member.decode().partition(" ")[0] for member in taken]
     hosts = []

@@ -241,7 +241,9 @@ def translated(error: Exception) -> Exception:
             "This process was silent for longer than its lease and was taken for dead; what it sent now was refused.",
             "Its locks belong to others by now. Start the work again, or allow longer silences: CROSSHOST_LEASE=30",
         )
-    if text.startswith(("READONLY", "OOM", "NOPERM", "MISCONF")):
+    # redis-py takes the code off the text of those errors that have a class
+    refused = (redis.exceptions.NoPermissionError, redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
+    if isinstance(error, refused) or text.startswith("MISCONF"):
         return BrokerUnreachable(f"Redis refuses the command: {text}.", "Look at its log, or at the user's ACL.")
     return error
 

@@ -1,0 +1,1 @@
+"""Jobs from the side of who submits them: composed of Celery's canvas, sent by name, followed from any terminal."""

@@ -1,0 +1,54 @@
+"""The fleet that jobs are sent to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kombu.exceptions import OperationalError
+from redis import RedisError
+
+from lab.cluster.context import check_alike
+from lab.cluster.fleet import JOBS, HostInfo, list_hosts
+from lab.cluster.jobapp import JobApp, make_job_app
+from lab.cluster.outage import unreachable
+from lab.errors import NoWorkers
+from lab.settings import Settings
+
+
+def connect(settings: Settings | None = None) -> JobApp:
+    """The app for the configured fleet, whose key and version are this program's if any host takes jobs.
+
+    Raises:
+        NoWorkers: No broker is configured.
+        LabError: Redis cannot be reached, or its hosts have another key or version.
+    """
+    settings = settings or Settings.from_env()
+    if not settings.broker_url:
+        raise NoWorkers(
+            "No fleet is running that this terminal knows of: CROSSHOST_BROKER_URL is empty.",
+            "A job outlives the command that submits it, and so must its fleet. Either start one in another terminal,\n"
+            "and run here the export lines that it prints:\n"
+            "  producer fleet\n"
+            "or in containers: docker compose up; or wait for the job with a fleet for the time of the command:\n"
+            "  producer submit JOB --wait\n"
+            "or do without a fleet:\n"
+            "  producer submit JOB --on processes",
+        )
+    app = make_job_app(settings)
+    check_alike(hosts(app), settings)
+    return app
+
+
+@contextmanager
+def reached(app: JobApp) -> Iterator[None]:
+    """Turn what Celery raises when it cannot reach Redis into the lab's own error."""
+    try:
+        yield
+    except (OperationalError, RedisError) as exc:
+        raise unreachable(app.records.store.address, exc) from exc
+
+
+def hosts(app: JobApp) -> list[HostInfo]:
+    """The live hosts that take jobs."""
+    return list_hosts(app.records.store, JOBS)

@@ -1,0 +1,72 @@
+"""What all tasks of jobs have in common: who may send them, when they are begun, and when no more.
+
+Celery gives each message at least once: a worker that dies before it has acknowledged one is replaced by another that
+gets it too, and a message can be copied by whoever can write to Redis. So the base class looks before it begins: a task
+whose job was cancelled or has expired is not begun, one that has its result already gives that result, and one that has
+taken several workers with it is given up.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Task
+from celery.exceptions import Ignore
+from celery.utils.log import get_task_logger
+from celery.worker import state
+from celery.worker.request import Request
+
+from lab.cluster.jobapp import is_genuine
+from lab.errors import WorkerLost
+from lab.jobs.job import BadArgument
+
+MOST_RUNS = 3
+logger = get_task_logger(__name__)
+
+
+_Request: Any = Request  # of which the type stubs know only a part
+_Task: Any = Task
+
+
+class JobRequest(_Request):  # type: ignore[misc]
+    """A message, in the worker's main process, before a slot gets it."""
+
+    def revoked(self) -> bool:
+        """Whether not to run it: Celery asks this first. A message without a valid signature is never run."""
+        if not is_genuine(self._app.settings.authkey, self._request_dict, self._body):
+            logger.error("Refused: task %s[%s] carries no valid signature; it was not executed", self.name, self.id)
+            state.task_ready(self)
+            self.acknowledge()
+            return True
+        return bool(super().revoked())
+
+
+class JobTask(_Task):  # type: ignore[misc]
+    """Base of the jobs' tasks, and of Celery's own (``celery.starmap`` ...) in a worker for jobs."""
+
+    abstract = True
+    Request = "worker.jobs.task:JobRequest"
+    max_retries = 5
+    throws = (BadArgument,)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task in a slot, unless it must not be begun."""
+        request = self.request
+        if request.called_directly:
+            return self.run(*args, **kwargs)  # an item of a starmap, whose message was looked at
+        host = os.environ.get("CROSSHOST_HOST", "")
+        begun = self.app.records.begin(request.id, request.retries, f"{host}/{os.getpid()}")
+        if not begun.known:
+            logger.error("Not begun: task %s[%s] belongs to a job that has expired or never was", self.name, request.id)
+            raise Ignore
+        if begun.cancelled:
+            self.update_state(state="REVOKED")
+            raise Ignore
+        if begun.runs > 1:
+            meta = self.backend.get_task_meta(request.id)
+            if meta["status"] == "SUCCESS":
+                return meta["result"]
+        if begun.runs > MOST_RUNS:
+            raise WorkerLost(f"It was given up, as the {MOST_RUNS} workers that took it died.")
+        return self.run(*args, **kwargs)
