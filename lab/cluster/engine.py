@@ -11,6 +11,7 @@ from typing import Any
 from celery import Celery
 from kombu import Queue
 
+from lab.cluster import tls
 from lab.settings import Settings
 
 PROCESS_TASK = "worker.process"
@@ -21,6 +22,7 @@ def make_app(settings: Settings) -> Celery:
     """The app for a fleet; nothing is read from the environment, and nothing connects yet."""
     app = Celery("crosshost", broker=_celery_url(settings.broker_url), set_as_current=False)
     app.conf.update(
+        broker_use_ssl=tls.celery_options(settings.broker_url),
         # data only: whoever can write to Redis must not be able to make Celery unpickle
         accept_content=["json"],
         task_serializer="json",
@@ -48,6 +50,7 @@ def make_app(settings: Settings) -> Celery:
 
 def _celery_url(url: str) -> str:
     # redis-py says unix://, kombu says redis+socket://
+    url = url.partition("?")[0]  # what is behind it are TLS options, which Celery has a setting for
     return "redis+socket://" + url.removeprefix("unix://") if url.startswith("unix://") else url
 
 

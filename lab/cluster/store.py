@@ -26,6 +26,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from lab.cluster import tls
 from lab.cluster.wire import LARGE
 from lab.errors import BrokerUnreachable, LeaseLost
 
@@ -357,6 +358,8 @@ def unreachable(address: str, exc: Exception) -> BrokerUnreachable:
         return BrokerUnreachable(
             f"Redis at {address} refused the user or password: {reason}.", "Correct CROSSHOST_BROKER_URL."
         )
+    if refused := tls.refused(address, exc):
+        return refused
     return BrokerUnreachable(
         f"Redis at {address} does not answer: {exc}",
         "Start it, correct CROSSHOST_BROKER_URL, or do without: unset CROSSHOST_BROKER_URL",
@@ -364,6 +367,6 @@ def unreachable(address: str, exc: Exception) -> BrokerUnreachable:
 
 
 def _address(url: str) -> str:
-    # without user and password
-    scheme, _, rest = url.partition("://")
+    # without user, password and options
+    scheme, _, rest = url.partition("?")[0].partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
