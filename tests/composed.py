@@ -28,6 +28,7 @@ SHIPPED = (
     "lab",
     "worker",
     "producer",
+    "monitor",
 )
 
 
@@ -130,6 +131,7 @@ def project(directory: Path, name: str, image: str) -> Iterator[Fleet]:
     copy_of_the_tree(directory)
     env = {key: value for key, value in os.environ.items() if not key.startswith(("CROSSHOST_", "COMPOSE_"))}
     env |= {"COMPOSE_PROJECT_NAME": name, "CROSSHOST_IMAGE": image, "CROSSHOST_PORT": str(free_port())}
+    env["CROSSHOST_MONITOR_PORT"] = str(free_port())
     fleet = Fleet(directory, env)
     try:
         yield fleet

@@ -1,4 +1,4 @@
-"""The import arrows: worker -> lab <- producer, and no other."""
+"""The import arrows: worker -> lab <- producer, monitor -> lab, and no other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FORBIDDEN = {"lab": {"worker", "producer"}, "worker": {"producer"}, "producer": {"worker"}}
+FORBIDDEN = {
+    "lab": {"worker", "producer", "monitor"},
+    "worker": {"producer"},
+    "producer": {"worker"},
+    "monitor": {"worker", "producer"},
+}
 MODULES = sorted(path for package in FORBIDDEN for path in (ROOT / package).rglob("*.py"))
 
 

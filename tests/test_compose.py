@@ -10,14 +10,17 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests import composed
 from tests.composed import Fleet
 
-SECRETS = ("authkey", "worker_password", "producer_password", "monitor_password")
+SECRETS = ("authkey", "worker_password", "producer_password", "monitor_password", "flower_password")
 pytestmark = composed.MARKS
 
 
@@ -29,7 +32,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         assert missing.returncode != 0
         assert "sh deploy/setup" in missing.stderr
         fleet.script("setup")
-        fleet.compose("build", timeout=300)
+        fleet.compose("--profile", "monitor", "build", timeout=300)
         yield fleet
 
 
@@ -139,6 +142,11 @@ def test_containers_are_hardened_and_redis_is_on_the_loopback_only(fleet: Fleet)
         ("monitor", "LPUSH crosshost:celery:processes x"),
         ("monitor", "DEL crosshost:hosts"),
         ("monitor", "LLEN elsewhere"),
+        ("monitor", "BRPOP crosshost:celery:processes 1"),
+        ("monitor", "SADD crosshost:hosts x"),
+        ("monitor", "SADD crosshost:celery:_kombu.binding.processes x"),
+        ("monitor", "SET crosshost:celery:unacked x"),
+        ("monitor", "EVAL return 0"),
     ],
 )
 def test_a_role_is_refused_what_it_does_not_need(fleet: Fleet, role: str, command: str) -> None:
@@ -150,6 +158,77 @@ def test_the_default_user_is_off_and_the_monitor_can_look(fleet: Fleet) -> None:
     fleet.up()
     assert "NOAUTH" in fleet.compose("exec", "-T", "redis", "redis-cli", "PING", check=False).stdout
     assert fleet.redis("monitor", "LLEN", "crosshost:celery:processes").strip() == "0"
+
+
+def page(fleet: Fleet, path: str, password: str | None, data: bytes | None = None) -> tuple[int, str]:
+    """Status and text of a page of Flower."""
+    request = urllib.request.Request(f"http://127.0.0.1:{fleet.env['CROSSHOST_MONITOR_PORT']}{path}", data)
+    if password is not None:
+        request.add_header("Authorization", f"Basic {b64encode(f'crosshost:{password}'.encode()).decode()}")
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as exc:
+        return exc.code, exc.read().decode()
+
+
+def test_flower_shows_workers_and_tasks_to_who_has_its_password(fleet: Fleet) -> None:
+    fleet.up()
+    fleet.compose("--profile", "monitor", "up", "-d", "--wait", "--no-build", "flower")
+    password = fleet.secret("flower_password")
+    assert [page(fleet, "/workers", wrong)[0] for wrong in (None, "", "x")] == [401] * 3
+    assert page(fleet, "/workers", password)[0] == 200
+
+    containers = {f"{container['Config']['Hostname']}@crosshost" for container in fleet.inspect("worker")}
+    assert within(30, lambda: containers <= set(workers := shown(fleet, password)) and all(workers.values()))
+    fleet.producer("demo", "process", "--on", "cluster")
+    assert within(30, lambda: ("worker.process", "SUCCESS") in tasks(fleet, password)), tasks(fleet, password)
+
+    name = min(containers)
+    status, text = page(fleet, f"/worker/{name}", password)
+    assert status == 200
+    assert name in text
+    assert page(fleet, f"/api/worker/shutdown/{name}", password, b"")[0] == 403
+    logs = fleet.compose("logs", "flower", "worker")
+    said = text + json.dumps(fleet.inspect("flower")) + logs.stdout + logs.stderr
+    assert not [secret for secret in SECRETS if fleet.secret(secret) in said]
+    assert "NOPERM" not in said
+    assert "no permissions" not in said
+    (ports,) = [container["NetworkSettings"]["Ports"] for container in fleet.inspect("flower")]
+    assert [binding["HostIp"] for bindings in ports.values() for binding in bindings] == ["127.0.0.1"]
+    fleet.compose("--profile", "monitor", "rm", "-sf", "flower")
+
+
+def shown(fleet: Fleet, password: str) -> dict[str, bool]:
+    """The workers that Flower lists: whether each is online, by name."""
+    return {
+        each["hostname"]: each["status"] for each in json.loads(page(fleet, "/workers?json=1", password)[1])["data"]
+    }
+
+
+def tasks(fleet: Fleet, password: str) -> set[tuple[str, str]]:
+    """Name and state of the tasks that Flower lists."""
+    found = json.loads(page(fleet, "/api/tasks", password)[1])
+    return {(task["name"], task["state"]) for task in found.values()}
+
+
+def within(seconds: float, done: Callable[[], bool]) -> bool:
+    """Whether it came true in time; what is asked is a server that has no way to tell us."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.3)
+    return True
+
+
+def test_the_monitor_adds_nothing_to_the_image_of_the_others(fleet: Fleet) -> None:
+    image = fleet.env["CROSSHOST_IMAGE"]
+    for name, there in ((image, False), (f"{image}-monitor", True)):
+        found = subprocess.run(
+            ["docker", "run", "--rm", name, "python", "-c", "import flower"], capture_output=True, timeout=60
+        )
+        assert (found.returncode == 0) == there
 
 
 def test_a_producer_with_a_wrong_key_is_refused(fleet: Fleet) -> None:

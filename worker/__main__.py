@@ -51,7 +51,7 @@ def run(slots: int | None, name: str | None, loglevel: str) -> None:
 
     worker_app(settings).worker_main(
         ["worker", "--pool=prefork", f"--concurrency={settings.slots}", f"--hostname={settings.host}@crosshost",
-         "--without-gossip", "--without-mingle", "--without-heartbeat", f"--loglevel={loglevel}"]
+         "--without-gossip", "--without-mingle", "--without-heartbeat", "--task-events", f"--loglevel={loglevel}"]
     )  # fmt: skip
 
 

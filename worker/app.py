@@ -12,6 +12,7 @@ from lab.cluster.engine import PROCESS_TASK, make_app
 from lab.cluster.fleet import HOSTS, host_key
 from lab.cluster.store import Store
 from lab.settings import Settings
+from worker.events import send_on_request
 from worker.supervisor import Supervisor
 
 
@@ -70,4 +71,5 @@ def worker_app(settings: Settings) -> Celery:
             )
 
     app.steps["consumer"].add(Announce)
+    send_on_request(app)
     return app
