@@ -18,6 +18,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SHIPPED = (
     "compose.yaml",
+    "compose.rtt.yaml",
     "compose.tls.yaml",
     "compose.worker.yaml",
     "Dockerfile",

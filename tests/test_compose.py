@@ -251,6 +251,27 @@ def test_a_worker_of_another_version_is_told_apart(fleet: Fleet) -> None:
     assert "docker compose build" in out
 
 
+def test_a_network_can_be_added_between_the_containers_and_redis(fleet: Fleet) -> None:
+    words = ("demo", "pipe", "--on", "cluster", "--rtt", "5ms", "--json")
+    fleet.up()
+    refused = fleet.producer(*words, check=False)
+    assert refused.returncode == 3
+    assert "-f compose.rtt.yaml" in refused.stderr
+
+    fleet.env["COMPOSE_FILE"] = "compose.yaml:compose.rtt.yaml"
+    try:
+        fleet.up("line")
+        found = json.loads(fleet.producer(*words).stdout)
+    finally:
+        del fleet.env["COMPOSE_FILE"]
+    link, (pipe,) = found["link"], found["runs"]
+    assert link["transport"] == "TCP line:6379/0"
+    assert 0.0048 < link["round_trip"] - link["round_trip_before"] < 0.03
+    assert pipe["costs"]["round trip"] > 0.0098
+    assert link["hosts_here"] == len(link["hosts"]) == 3  # containers of one machine share its kernel
+    assert pipe["ok"]
+
+
 def test_a_port_that_is_taken_is_named(fleet: Fleet) -> None:
     fleet.compose("down", "-v")
     with socket.socket() as taken:

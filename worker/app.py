@@ -9,7 +9,7 @@ from celery import Celery, bootsteps
 import lab
 from lab.cluster import wire
 from lab.cluster.engine import PROCESS_TASK, make_app
-from lab.cluster.fleet import HOSTS, host_key
+from lab.cluster.fleet import HOSTS, host_key, kernel
 from lab.cluster.store import Store
 from lab.settings import Settings
 from worker.events import send_on_request
@@ -45,6 +45,7 @@ def worker_app(settings: Settings) -> Celery:
                 "version": lab.__version__,
                 "key": wire.fingerprint(settings.authkey),
                 "started": int(seconds) * 1000,
+                "kernel": kernel(),
             }
             self.beat()
             self.timer = parent.timer.call_repeatedly(settings.lease / 3, self.beat)

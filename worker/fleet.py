@@ -38,13 +38,15 @@ class Fleet:
     Args:
         hosts: Number of hosts, named ``host-1``, ``host-2`` ...
         slots: Processes that one host runs at once.
+        delay_line: Whether all, and whoever else comes, reach Valkey through one (``worker.delay``).
     """
 
-    def __init__(self, hosts: int, slots: int) -> None:
+    def __init__(self, hosts: int, slots: int, delay_line: bool = False) -> None:
         self.names = [f"host-{n}" for n in range(1, hosts + 1)]
         self.slots = slots
         self.directory = Path(tempfile.mkdtemp(prefix="crosshost-"))
-        self.url = f"unix://{self.directory}/valkey.sock"
+        self.delay_line = delay_line
+        self.url = f"unix://{self.directory}/{'line' if delay_line else 'valkey'}.sock"
         self.authkey_file = self.directory / "authkey"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -57,13 +59,17 @@ class Fleet:
         self.authkey_file.touch(mode=0o600)
         self.authkey_file.write_text(secrets.token_hex(32))
         self._spawn("valkey", [str(get_binary_path()), *_valkey_options(self.directory)], {})
+        if self.delay_line:
+            here, there = self.directory / "line.sock", self.directory / "valkey.sock"
+            line = [sys.executable, "-m", "worker.delay", "--listen", str(here), "--to", str(there)]
+            self._spawn("delay-line", line, {})
         for name in self.names:
             self._spawn(name, [sys.executable, "-m", "worker", "--slots", str(self.slots), "--name", name], self._env())
         self._wait_until_ready()
 
     def stop(self) -> None:
         """End everything, hosts first, and remove the directory."""
-        hosts = [process for name, process in self.processes.items() if name != "valkey"]
+        hosts = [process for name, process in self.processes.items() if name in self.names]
         # Celery takes two seconds to end an idle worker, and nothing of this fleet outlives it: kill the hosts. On Linux
         # their slots, and those slots' children, die with them (PR_SET_PDEATHSIG).
         _end(hosts, signal.SIGKILL if sys.platform == "linux" else signal.SIGQUIT)
@@ -167,11 +173,12 @@ def _stop(_signum: int, _frame: FrameType | None) -> None:
 @click.command()
 @click.option("--hosts", type=click.IntRange(1, 100), default=3, show_default=True)
 @click.option("--slots", type=click.IntRange(1, 1000), default=4, show_default=True)
-def main(hosts: int, slots: int) -> None:
+@click.option("--delay-line", is_flag=True, help="Put one between the hosts and Valkey, for producer --rtt.")
+def main(hosts: int, slots: int, delay_line: bool) -> None:
     """Run a fleet on this machine until standard input ends."""
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, _stop)
-    fleet = Fleet(hosts, slots)
+    fleet = Fleet(hosts, slots, delay_line)
     try:
         fleet.start()
         ready = {

@@ -30,10 +30,12 @@ class EmbeddedFleet:
 
     Args:
         settings: Number of hosts and slots, lease.
+        delay_line: Whether Redis can be put at a distance (``lab.cluster.distance``).
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, delay_line: bool = False) -> None:
         self._settings = settings
+        self._options = ["--delay-line"] if delay_line else []
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = ""
         self._authkey_file = ""
@@ -69,7 +71,7 @@ class EmbeddedFleet:
             FleetFailed: It ended, or was not ready in ``START_TIMEOUT`` seconds; its output is quoted.
         """
         command = [sys.executable, "-m", "worker.fleet", "--hosts", str(self._settings.hosts),
-                   "--slots", str(self._settings.slots)]  # fmt: skip
+                   "--slots", str(self._settings.slots), *self._options]  # fmt: skip
         env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
         env |= {"CROSSHOST_LEASE": str(self._settings.lease)}
         self._process = subprocess.Popen(

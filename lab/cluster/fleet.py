@@ -7,6 +7,7 @@ times as often by the worker's main process), ``crosshost:busy`` (sorted set, "H
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab.cluster.store import Store
 
@@ -26,6 +27,7 @@ class HostInfo:
         version: Version of Crosshost.
         key: Fingerprint of its authkey.
         age: Seconds since it started.
+        kernel: Which running kernel it shares with others, as ``kernel()`` gives it; empty if not known.
     """
 
     name: str
@@ -35,11 +37,20 @@ class HostInfo:
     version: str
     key: str
     age: float
+    kernel: str = ""
 
 
 def host_key(name: str) -> str:
     """The key under which a host announces itself."""
     return f"crosshost:host:{name}"
+
+
+def kernel() -> str:
+    """The kernel that runs this process, the same for all containers of a machine; empty where there is no way to know."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def list_hosts(store: Store) -> list[HostInfo]:
@@ -59,5 +70,5 @@ def list_hosts(store: Store) -> list[HostInfo]:
         if info:
             age = (now - int(info["started"])) / 1000
             hosts.append(HostInfo(name, int(info["pid"]), int(info["slots"]), busy.count(name), info["version"],
-                                  info["key"], age))  # fmt: skip
+                                  info["key"], age, info.get("kernel", "")))  # fmt: skip
     return hosts
