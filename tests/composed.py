@@ -74,7 +74,7 @@ class Fleet:
 
     def python(self, program: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            ["docker", "compose", "run", "--rm", "-T", "--entrypoint", "python", "producer", "-c", program],
+            ["docker", "compose", "run", "--rm", "-T", "--no-deps", "--entrypoint", "python", "producer", "-c", program],
             cwd=self.directory, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 

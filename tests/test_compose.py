@@ -99,6 +99,54 @@ def test_stopping_a_worker_ends_its_process_at_once(fleet: Fleet) -> None:
     fleet.compose("rm", "-f", "worker")
 
 
+LEAVING = """
+import json, lab, time
+ctx = lab.get_context('cluster')
+go, done = ctx.Event(), ctx.Value('i', 0)
+code = 'import time; go.wait(60); time.sleep(2); done.value = 1'
+short = ctx.Process(target=exec, args=(code, {'go': go, 'done': done}))
+long = ctx.Process(target=time.sleep, args=(100,))
+short.start(); long.start()
+pool = ctx.Pool(2)
+pool.map(time.sleep, [0.1] * 2)
+hosts = {short.host, long.host, *(w.host for w in pool._pool)}
+print(json.dumps(sorted(hosts)), flush=True)
+while len(ctx.fleet()) < 2: time.sleep(0.2)
+calls = [pool.apply_async(time.sleep, (seconds,)) for seconds in [7, 7, *[0.2] * 20]]
+go.set()
+print('go', flush=True)
+answered = [call.get(100) for call in calls]
+long.join(60); short.join(60)
+last = {w.host for w in pool._pool}
+pool.close(); pool.join()
+print(json.dumps([len(answered), long.exitcode, short.exitcode, done.value, sorted(last)]), flush=True)
+ctx.close()
+"""
+
+
+def test_a_worker_that_is_stopped_leaves_its_calls_to_others_and_true_exit_codes(fleet: Fleet) -> None:
+    fleet.compose("rm", "-sf", "worker")
+    fleet.up("--scale", "worker=1")
+    (leaving,) = fleet.inspect("worker")
+    program = fleet.python(LEAVING)
+    assert program.stdout
+    assert json.loads(program.stdout.readline()) == [leaving["Config"]["Hostname"]]  # everything runs on it
+    fleet.up("--scale", "worker=2")
+    assert program.stdout.readline() == "go\n"
+    begun = time.monotonic()
+    subprocess.run(["docker", "stop", leaving["Id"]], check=True, capture_output=True, timeout=60)
+    assert time.monotonic() - begun < 19  # before the grace period is over, and its SIGKILL
+    out, err = program.communicate(timeout=120)
+    answered, of_long, of_short, done, last = json.loads(out)
+    assert program.returncode == 0, err
+    assert answered == 22  # calls longer and shorter than the grace that a worker gives, once each
+    assert leaving["Config"]["Hostname"] not in last
+    assert of_long in (-9, -15)
+    assert (of_short == 0) == (done == 1)  # finished or killed, and its parent knows which
+    assert of_short in (0, -9, -15)
+    fleet.compose("rm", "-sf", "worker")
+
+
 def test_no_secret_is_in_the_configuration_the_image_or_the_logs(fleet: Fleet) -> None:
     fleet.up()
     fleet.producer("workers")
