@@ -65,6 +65,10 @@ class BrokerUnreachable(LabError, ConnectionError):
     exit_code = ExitCode.BROKER_UNREACHABLE
 
 
+class NotTrusted(BrokerUnreachable):
+    """What answers in Redis's place cannot prove by its certificate that it is Redis; nothing was sent to it."""
+
+
 class WrongKey(LabError, AuthenticationError):
     """Two sides of the fleet hold different authkeys, or a payload carries no valid signature."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ class Settings:
 
     Attributes:
         broker_url: ``redis://``, ``rediss://`` (TLS) or ``unix://`` address of Redis, with user and password if it asks
-            for them; empty means the embedded fleet.
+            for them, and with the CA to verify it by (``?ssl_ca_certs=FILE``); empty means the embedded fleet.
         authkey: Shared secret that signs every pickle, bytes.
         host: Name of this host in reports; empty means the machine's host name.
         lease: Seconds that a silent process is still taken for alive; its host renews the lease three times as often.
@@ -58,7 +59,7 @@ class Settings:
         url = env.get("CROSSHOST_BROKER_URL", "")
         _check_url(url)
         return cls(
-            broker_url=_with_password(url, env),
+            broker_url=_with_ca(_with_password(url, env), env),
             authkey=_authkey(env),
             host=env.get("CROSSHOST_HOST", ""),
             lease=_seconds(env, "CROSSHOST_LEASE", cls.lease),
@@ -97,6 +98,11 @@ def _check_url(url: str) -> None:
         raise _bad(name, url, "a URL with a port from 1 to 65535")
     if not url.startswith("unix://") and not parts.path.strip("/").isdigit() and parts.path.strip("/"):
         raise _bad(name, url, "a URL that ends with the number of a database, such as /0")
+    if "ssl_" in parts.query:
+        raise BadSettings(
+            f"{name} has TLS options after its '?'. They are not for choice: the certificate is always verified.",
+            "Leave them out, and name the file of a CA of your own: export CROSSHOST_CA_FILE=ca.crt",
+        )
 
 
 def _with_password(url: str, env: Mapping[str, str]) -> str:
@@ -110,6 +116,27 @@ def _with_password(url: str, env: Mapping[str, str]) -> str:
         raise BadSettings(f"CROSSHOST_BROKER_URL has a password, and {name} is set too.", "Unset one of them.")
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{quote(_read(name, path).decode())}@{host}"))
+
+
+def _with_ca(url: str, env: Mapping[str, str]) -> str:
+    """The URL with the CA of CROSSHOST_CA_FILE, by which everything that connects verifies Redis's certificate."""
+    name = "CROSSHOST_CA_FILE"
+    path = env.get(name, "")
+    if not path or not url:
+        return url
+    if not url.startswith("rediss://"):
+        raise BadSettings(
+            f"{name} is set, but CROSSHOST_BROKER_URL is {url.partition(':')[0]}://, which has no TLS.",
+            f"Make it rediss://, with Redis's TLS port, or: unset {name}",
+        )
+    _read(name, path)
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError as exc:
+        raise _bad(name, path, "a file with certificates (PEM)") from exc
+    parts = urlsplit(url)
+    query = f"{parts.query}&" if parts.query else ""
+    return urlunsplit(parts._replace(query=f"{query}ssl_ca_certs={quote(os.path.abspath(path))}"))
 
 
 def _read(name: str, path: str) -> bytes:

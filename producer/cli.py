@@ -42,6 +42,13 @@ on_places = click.option(
     callback=names.check_places,
     help=f"Where to run: {', '.join(PLACES)}. May be given more than once. Default: all of them.",
 )
+add_rtt = click.option(
+    "--rtt",
+    metavar="TIME",
+    default="",
+    callback=names.check_rtt,
+    help="Add a network round trip between the cluster's hosts and Redis, such as 500us, 2ms or 20ms.",
+)
 json_flag = click.option("--json", "as_json", is_flag=True, help="Write JSON, and nothing else, to stdout.")
 
 
@@ -65,20 +72,22 @@ def concepts(as_json: bool) -> None:
 @main.command()
 @click.argument("concepts", metavar="NAME...", nargs=-1, required=True, callback=names.check_concepts)
 @on_places
+@add_rtt
 @json_flag
-def demo(concepts: list[str], places: list[str], as_json: bool) -> None:
+def demo(concepts: list[str], places: list[str], rtt: float, as_json: bool) -> None:
     """Run concepts by name and show all that happens.
 
     What their children print appears as they print it.
     """
     from producer import demo
 
-    errors.finish(demo.demo(concepts, places, as_json))
+    errors.finish(demo.demo(concepts, names.apart(places, rtt), as_json, rtt))
 
 
 @main.command()
 @click.argument("concepts", metavar="[CONCEPT]...", nargs=-1, callback=names.check_concepts)
 @on_places
+@add_rtt
 @click.option(
     "--json",
     "json_file",
@@ -88,14 +97,14 @@ def demo(concepts: list[str], places: list[str], as_json: bool) -> None:
     help="Write the evidence to FILE as JSON; with '-' to stdout, in place of the report.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-def compare(concepts: list[str], places: list[str], json_file: str | None, quiet: bool) -> None:
+def compare(concepts: list[str], places: list[str], rtt: float, json_file: str | None, quiet: bool) -> None:
     """Measure all concepts in all places, side by side.
 
     Ends with 0 only if every claim of every program held.
     """
     from producer import compare
 
-    errors.finish(compare.compare(concepts, places, json_file, quiet))
+    errors.finish(compare.compare(concepts, names.apart(places, rtt), json_file, quiet, rtt))
 
 
 class ScriptCommand(click.Command):

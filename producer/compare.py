@@ -63,7 +63,7 @@ class Comparison:
         }
 
 
-def compare(concepts: list[str], places: list[str], json_file: str | None, quiet: bool) -> list[Run]:
+def compare(concepts: list[str], places: list[str], json_file: str | None, quiet: bool, rtt: float = 0.0) -> list[Run]:
     """Measure, then write the report to stdout and the evidence to a file, or the evidence alone to stdout.
 
     Args:
@@ -71,6 +71,7 @@ def compare(concepts: list[str], places: list[str], json_file: str | None, quiet
         places: Names of the places.
         json_file: Path for the evidence; ``-`` is stdout, None is nowhere.
         quiet: No progress.
+        rtt: Seconds of network to add between the fleet and Redis.
 
     Returns:
         The runs, for the exit code.
@@ -78,7 +79,7 @@ def compare(concepts: list[str], places: list[str], json_file: str | None, quiet
     with Capture(STDOUT, STDERR) as capture:
         progress = Progress(None if quiet else capture.real[STDERR])
         try:
-            comparison = measure(concepts, places, capture, progress)
+            comparison = measure(concepts, places, capture, progress, rtt)
         finally:
             progress.clear()
     if json_file == "-":
@@ -91,7 +92,9 @@ def compare(concepts: list[str], places: list[str], json_file: str | None, quiet
     return comparison.runs
 
 
-def measure(concepts: list[str], places: list[str], capture: Capture, progress: Progress) -> Comparison:
+def measure(
+    concepts: list[str], places: list[str], capture: Capture, progress: Progress, rtt: float = 0.0
+) -> Comparison:
     """Run every concept in every place.
 
     The places of one concept run next to each other, so that a machine whose speed drifts treats them alike.
@@ -101,9 +104,9 @@ def measure(concepts: list[str], places: list[str], capture: Capture, progress: 
     """
     found = Comparison(concepts, places)
     began = time.perf_counter()
-    with opened(places, progress) as contexts:
+    with opened(places, progress, rtt) as contexts:
         if "cluster" in contexts:
-            found.link = Link.measure(contexts["cluster"])
+            found.link = Link.measure(contexts["cluster"], rtt)
         for concept in concepts:
             for ctx in contexts.values():
                 progress.say(f"[{len(found.runs) + 1}/{len(concepts) * len(places)}] {concept} on {ctx.place}")

@@ -7,18 +7,27 @@ from producer import output, report
 from producer.capture import STDERR, STDOUT, Capture, Relay
 from producer.machine import Machine
 from producer.progress import Progress
-from producer.runs import Run, opened, run, run_captured
+from producer.runs import Link, Run, opened, run, run_captured
 
 
-def demo(concepts: list[str], places: list[str], as_json: bool) -> list[Run]:
-    """Run every concept in every place; show each as it ends, or all of them as JSON at the end."""
-    return _as_json(concepts, places) if as_json else _as_text(concepts, places)
+def demo(concepts: list[str], places: list[str], as_json: bool, rtt: float = 0.0) -> list[Run]:
+    """Run every concept in every place; show each as it ends, or all of them as JSON at the end.
+
+    Args:
+        concepts: Names of the concepts.
+        places: Names of the places.
+        as_json: Whether to write JSON.
+        rtt: Seconds of network to add between the fleet and Redis.
+    """
+    return _as_json(concepts, places, rtt) if as_json else _as_text(concepts, places, rtt)
 
 
-def _as_text(concepts: list[str], places: list[str]) -> list[Run]:
+def _as_text(concepts: list[str], places: list[str], rtt: float) -> list[Run]:
     """What children print goes straight to the terminal, between the title and the evidence."""
     runs = []
-    with Relay() as relay, opened(places, Progress(relay.real)) as contexts:
+    with Relay() as relay, opened(places, Progress(relay.real), rtt) as contexts:
+        if rtt:
+            output.write_rich([*report.distance(Link.measure(contexts["cluster"], rtt)), ""])
         for concept in concepts:
             for ctx in contexts.values():
                 output.write_rich([report.title(f"{concept} on {ctx.place}")])
@@ -28,12 +37,14 @@ def _as_text(concepts: list[str], places: list[str]) -> list[Run]:
     return runs
 
 
-def _as_json(concepts: list[str], places: list[str]) -> list[Run]:
-    with Capture(STDOUT, STDERR) as capture, opened(places, Progress(None)) as contexts:
+def _as_json(concepts: list[str], places: list[str], rtt: float) -> list[Run]:
+    with Capture(STDOUT, STDERR) as capture, opened(places, Progress(None), rtt) as contexts:
+        link = Link.measure(contexts["cluster"], rtt) if rtt else None
         runs = [run_captured(concept, ctx, capture) for concept in concepts for ctx in contexts.values()]
         document = {
             "version": lab.__version__,
             "machine": vars(Machine.here()),
+            **({"link": vars(link)} if link else {}),
             "ok": all(each.ok for each in runs),
             "runs": [each.to_json() for each in runs],
         }

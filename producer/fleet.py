@@ -28,7 +28,7 @@ def keep(hosts: int | None, slots: int | None, job_slots: int, durable: bool, as
 
     settings = Settings.from_env()
     size = replace(settings, hosts=hosts or settings.hosts, slots=slots or settings.slots)
-    fleet = EmbeddedFleet(size, durable, job_slots)
+    fleet = EmbeddedFleet(size, durable=durable, job_slots=job_slots)
     try:
         reached = fleet.start()
         _announce(reached, fleet.authkey_file, fleet.pid, as_json)

@@ -73,6 +73,31 @@ def check_folder(_ctx: click.Context, _param: click.Parameter, path: str | None)
     return path
 
 
+def check_rtt(_ctx: click.Context, _param: click.Parameter, typed: str) -> float:
+    """Seconds of the round trip typed, 0 for none.
+
+    Raises:
+        BadName: It is none.
+    """
+    from lab.cluster.distance import duration
+
+    try:
+        return duration(typed) if typed else 0.0
+    except ValueError as exc:
+        raise BadName(f"--rtt: {exc}.", "For example: producer compare --rtt 2ms") from exc
+
+
+def apart(places: list[str], rtt: float) -> list[str]:
+    """The places, if a round trip can be added to one of them, or none was asked for.
+
+    Raises:
+        BadName: The cluster is not among them.
+    """
+    if rtt and "cluster" not in places:
+        raise BadName("--rtt is a network's, and only the cluster has one.", "Leave it out, or add: --on cluster")
+    return places
+
+
 def _known(kind: str, typed: Sequence[str], known: list[str], listing: str) -> list[str]:
     for word in typed:
         if word not in known:

@@ -144,6 +144,7 @@ def _conditions(found: Comparison) -> Table:
     ]
     if found.link:
         rows.append(("fleet", link(found.link)))
+        rows += [("network", text) for text in network(found.link, found.machine.cores)]
     return _grid(rows)
 
 
@@ -159,7 +160,27 @@ def link(found: Link) -> str:
     slots = sum(host["slots"] for host in found.hosts)
     kind = "embedded, " if found.embedded else ""
     fleet = f"{kind}{_count(len(found.hosts), 'host')} with {_count(slots, 'slot')}"
-    return f"{fleet}; {found.transport}, a PING and its answer take {duration(found.round_trip)} (median)"
+    ping = f"a PING and its answer take {duration(found.round_trip)} (median)"
+    if found.rtt:
+        ping += f", {duration(found.round_trip_before)} without the {duration(found.rtt)} of --rtt"
+    return f"{fleet}; {found.transport}, {ping}"
+
+
+def network(found: Link, cores: int) -> list[str]:
+    """What the fleet shares with this program and a network would part, in a line; nothing if it shares nothing."""
+    if not found.hosts_here:
+        return []
+    all_here = found.hosts_here == len(found.hosts)
+    hosts = "all" if all_here else f"{found.hosts_here} of {len(found.hosts)}"
+    shared = f"{hosts} hosts share one kernel and {_count(cores, 'core')} with this program"
+    if found.rtt:
+        return [f"{shared}; each connection to Redis has a distance added, so this shows round trips, not bandwidth"]
+    return [f"{shared}: no network is between them. With one of 2 ms: --rtt 2ms"] if all_here else [shared]
+
+
+def distance(found: Link) -> list[RenderableType]:
+    """The fleet and the network that was added, for a single program."""
+    return [_grid([("fleet", link(found))])]
 
 
 def _verdict(found: Comparison) -> list[RenderableType]:

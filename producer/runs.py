@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import lab
+from lab.cluster.fleet import kernel
 from lab.errors import LabError
 from lab.evidence import Result
 from producer.capture import STDERR, STDOUT, Capture
@@ -67,24 +68,46 @@ class Link:
     Attributes:
         transport: How Redis is reached.
         embedded: Whether the fleet was started for this command.
-        round_trip: Median seconds of a PING to Redis.
+        round_trip: Median seconds of a PING to Redis, with what was added.
         hosts: The hosts of the fleet, as they describe themselves.
+        rtt: Seconds of network that were added (``--rtt``).
+        round_trip_before: Median seconds of a PING before that; the same if nothing was added.
+        hosts_here: How many of the hosts run on this machine's kernel.
     """
 
     transport: str
     embedded: bool
     round_trip: float
     hosts: list[dict[str, Any]]
+    rtt: float = 0.0
+    round_trip_before: float = 0.0
+    hosts_here: int = 0
 
     @classmethod
-    def measure(cls, ctx: Any) -> Link:
-        """Measure the link of a connected cluster context."""
-        return cls(ctx.transport, ctx.embedded, ctx.round_trip(), [asdict(host) for host in ctx.fleet()])
+    def measure(cls, ctx: Any, rtt: float = 0.0) -> Link:
+        """Measure the link of a connected cluster context, put it at a distance, if one is given, and measure again.
+
+        Raises:
+            BadSettings: There is nothing that could add a distance.
+        """
+        hosts = [asdict(host) for host in ctx.fleet()]
+        before = after = ctx.round_trip()
+        if rtt:
+            ctx.go_away(rtt)
+            after = ctx.round_trip()
+        here = kernel()
+        near = sum(bool(here) and host["kernel"] == here for host in hosts)
+        return cls(ctx.transport, ctx.embedded, after, hosts, rtt, before, near)
 
 
 @contextmanager
-def opened(places: list[str], progress: Progress) -> Iterator[dict[str, Any]]:
+def opened(places: list[str], progress: Progress, rtt: float = 0.0) -> Iterator[dict[str, Any]]:
     """The contexts of the places, by name, the cluster's connected; closed at the end, whatever happens.
+
+    Args:
+        places: Their names.
+        progress: Told what takes long.
+        rtt: Seconds of network that will be added to the cluster, by ``Link.measure``.
 
     Raises:
         LabError: There is no fleet to connect to, and none could be started.
@@ -95,6 +118,7 @@ def opened(places: list[str], progress: Progress) -> Iterator[dict[str, Any]]:
             contexts[place] = ctx = lab.get_context(place)
             if place == "cluster":
                 stack.callback(ctx.close)
+                ctx.delay_line = bool(rtt)
                 progress.say("cluster: connecting to the fleet, or starting one ...")
                 ctx.connect()
         progress.clear()

@@ -1,4 +1,4 @@
-"""The import arrows: worker -> lab <- producer, and no other."""
+"""The import arrows: worker -> lab <- producer, monitor -> lab, and no other."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
-    "lab": {"worker", "producer", "conformance"},
-    "worker": {"producer", "conformance"},
-    "producer": {"worker", "conformance"},
+    "lab": {"worker", "producer", "conformance", "monitor"},
+    "worker": {"producer", "conformance", "monitor"},
+    "producer": {"worker", "conformance", "monitor"},
     "conformance": {"worker", "producer"},
+    "monitor": {"worker", "producer"},
 }
 MODULES = sorted(path for package in FORBIDDEN for path in (ROOT / package).rglob("*.py"))
 

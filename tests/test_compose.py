@@ -7,130 +7,33 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable, Iterator
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-SHIPPED = (
-    "compose.yaml",
-    "Dockerfile",
-    ".dockerignore",
-    "pyproject.toml",
-    "uv.lock",
-    "deploy",
-    "lab",
-    "worker",
-    "producer",
-)
-SECRETS = ("authkey", "worker_password", "producer_password", "monitor_password")
+from tests import composed
+from tests.composed import Fleet
 
-
-def engine_answers() -> bool:
-    try:
-        return all(
-            subprocess.run(["docker", *words], capture_output=True, timeout=20).returncode == 0
-            for words in (["info"], ["compose", "version"])
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-
-
-pytestmark = [
-    pytest.mark.skipif(not os.environ.get("CI") and not engine_answers(), reason="no Docker engine answers"),
-    pytest.mark.timeout(400),
-]
-
-
-@dataclass
-class Fleet:
-    """One Compose project in a directory of its own."""
-
-    directory: Path
-    env: dict[str, str]
-
-    def compose(self, *words: str, timeout: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            ["docker", "compose", *words],
-            cwd=self.directory,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return done
-
-    def producer(self, *words: str, check: bool = True, env: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        settings = [part for setting in env for part in ("-e", setting)]
-        return self.compose("run", "--rm", "-T", *settings, "producer", *words, check=check)
-
-    def python(self, program: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            ["docker", "compose", "run", "--rm", "-T", "--entrypoint", "python", "producer", "-c", program],
-            cwd=self.directory, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def redis(self, role: str, *command: str) -> str:
-        password = f'REDISCLI_AUTH="$(cat /dev/stdin)" redis-cli --no-auth-warning --user {role} '
-        done = subprocess.run(
-            ["docker", "compose", "exec", "-T", "redis", "sh", "-c", password + '"$@"', "-", *command],
-            cwd=self.directory, env=self.env, input=self.secret(f"{role}_password"), capture_output=True, text=True,
-            timeout=30,
-        )  # fmt: skip
-        return done.stdout + done.stderr
-
-    def secret(self, name: str) -> str:
-        return (self.directory / "secrets" / name).read_text()
-
-    def inspect(self, service: str) -> list[dict[str, Any]]:
-        ids = self.compose("ps", "-aq", service).stdout.split()
-        found = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, check=True, timeout=30)
-        return list(json.loads(found.stdout))
-
-    def up(self, *words: str) -> None:
-        self.compose("up", "-d", "--wait", "--no-build", *words, "redis", "worker", timeout=180)
-
-
-def copy_of_the_tree(directory: Path) -> None:
-    for name in SHIPPED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, directory / name)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+SECRETS = ("authkey", "worker_password", "producer_password", "monitor_password", "flower_password")
+pytestmark = composed.MARKS
 
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    directory = tmp_path_factory.mktemp("compose")
-    copy_of_the_tree(directory)
     name = f"crosshost-test-{os.getpid()}"
-    env = {key: value for key, value in os.environ.items() if not key.startswith("CROSSHOST_")}
-    env |= {"COMPOSE_PROJECT_NAME": name, "CROSSHOST_IMAGE": name, "CROSSHOST_PORT": str(free_port())}
-    fleet = Fleet(directory, env)
-    missing = fleet.compose("up", "-d", check=False)
-    assert missing.returncode != 0
-    assert "sh deploy/setup" in missing.stderr
-    subprocess.run(["sh", "deploy/setup"], cwd=directory, env=env, check=True, capture_output=True, timeout=60)
-    try:
-        fleet.compose("build", timeout=300)
+    with composed.project(tmp_path_factory.mktemp("compose"), name, name) as fleet:
+        missing = fleet.compose("up", "-d", check=False)
+        assert missing.returncode != 0
+        assert "sh deploy/setup" in missing.stderr
+        fleet.script("setup")
+        fleet.compose("--profile", "monitor", "build", timeout=300)
         yield fleet
-    finally:
-        fleet.compose("--profile", "*", "down", "-v", "--remove-orphans", "--rmi", "local", check=False)
 
 
 def test_up_runs_the_comparison_to_its_end_and_leaves_the_fleet_up(fleet: Fleet) -> None:
@@ -196,6 +99,54 @@ def test_stopping_a_worker_ends_its_process_at_once(fleet: Fleet) -> None:
     fleet.compose("rm", "-f", "worker")
 
 
+LEAVING = """
+import json, lab, time
+ctx = lab.get_context('cluster')
+go, done = ctx.Event(), ctx.Value('i', 0)
+code = 'import time; go.wait(60); time.sleep(2); done.value = 1'
+short = ctx.Process(target=exec, args=(code, {'go': go, 'done': done}))
+long = ctx.Process(target=time.sleep, args=(100,))
+short.start(); long.start()
+pool = ctx.Pool(2)
+pool.map(time.sleep, [0.1] * 2)
+hosts = {short.host, long.host, *(w.host for w in pool._pool)}
+print(json.dumps(sorted(hosts)), flush=True)
+while len(ctx.fleet()) < 2: time.sleep(0.2)
+calls = [pool.apply_async(time.sleep, (seconds,)) for seconds in [7, 7, *[0.2] * 20]]
+go.set()
+print('go', flush=True)
+answered = [call.get(100) for call in calls]
+long.join(60); short.join(60)
+last = {w.host for w in pool._pool}
+pool.close(); pool.join()
+print(json.dumps([len(answered), long.exitcode, short.exitcode, done.value, sorted(last)]), flush=True)
+ctx.close()
+"""
+
+
+def test_a_worker_that_is_stopped_leaves_its_calls_to_others_and_true_exit_codes(fleet: Fleet) -> None:
+    fleet.compose("rm", "-sf", "worker")
+    fleet.up("--scale", "worker=1")
+    (leaving,) = fleet.inspect("worker")
+    program = fleet.python(LEAVING)
+    assert program.stdout
+    assert json.loads(program.stdout.readline()) == [leaving["Config"]["Hostname"]]  # everything runs on it
+    fleet.up("--scale", "worker=2")
+    assert program.stdout.readline() == "go\n"
+    begun = time.monotonic()
+    subprocess.run(["docker", "stop", leaving["Id"]], check=True, capture_output=True, timeout=60)
+    assert time.monotonic() - begun < 19  # before the grace period is over, and its SIGKILL
+    out, err = program.communicate(timeout=120)
+    answered, of_long, of_short, done, last = json.loads(out)
+    assert program.returncode == 0, err
+    assert answered == 22  # calls longer and shorter than the grace that a worker gives, once each
+    assert leaving["Config"]["Hostname"] not in last
+    assert of_long in (-9, -15)
+    assert (of_short == 0) == (done == 1)  # finished or killed, and its parent knows which
+    assert of_short in (0, -9, -15)
+    fleet.compose("rm", "-sf", "worker")
+
+
 def test_no_secret_is_in_the_configuration_the_image_or_the_logs(fleet: Fleet) -> None:
     fleet.up()
     fleet.producer("workers")
@@ -239,6 +190,11 @@ def test_containers_are_hardened_and_redis_is_on_the_loopback_only(fleet: Fleet)
         ("monitor", "LPUSH crosshost:celery:processes x"),
         ("monitor", "DEL crosshost:hosts"),
         ("monitor", "LLEN elsewhere"),
+        ("monitor", "BRPOP crosshost:celery:processes 1"),
+        ("monitor", "SADD crosshost:hosts x"),
+        ("monitor", "SADD crosshost:celery:_kombu.binding.processes x"),
+        ("monitor", "SET crosshost:celery:unacked x"),
+        ("monitor", "EVAL return 0"),
     ],
 )
 def test_a_role_is_refused_what_it_does_not_need(fleet: Fleet, role: str, command: str) -> None:
@@ -250,6 +206,77 @@ def test_the_default_user_is_off_and_the_monitor_can_look(fleet: Fleet) -> None:
     fleet.up()
     assert "NOAUTH" in fleet.compose("exec", "-T", "redis", "redis-cli", "PING", check=False).stdout
     assert fleet.redis("monitor", "LLEN", "crosshost:celery:processes").strip() == "0"
+
+
+def page(fleet: Fleet, path: str, password: str | None, data: bytes | None = None) -> tuple[int, str]:
+    """Status and text of a page of Flower."""
+    request = urllib.request.Request(f"http://127.0.0.1:{fleet.env['CROSSHOST_MONITOR_PORT']}{path}", data)
+    if password is not None:
+        request.add_header("Authorization", f"Basic {b64encode(f'crosshost:{password}'.encode()).decode()}")
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as exc:
+        return exc.code, exc.read().decode()
+
+
+def test_flower_shows_workers_and_tasks_to_who_has_its_password(fleet: Fleet) -> None:
+    fleet.up()
+    fleet.compose("--profile", "monitor", "up", "-d", "--wait", "--no-build", "flower")
+    password = fleet.secret("flower_password")
+    assert [page(fleet, "/workers", wrong)[0] for wrong in (None, "", "x")] == [401] * 3
+    assert page(fleet, "/workers", password)[0] == 200
+
+    containers = {f"{container['Config']['Hostname']}@crosshost" for container in fleet.inspect("worker")}
+    assert within(30, lambda: containers <= set(workers := shown(fleet, password)) and all(workers.values()))
+    fleet.producer("demo", "process", "--on", "cluster")
+    assert within(30, lambda: ("worker.process", "SUCCESS") in tasks(fleet, password)), tasks(fleet, password)
+
+    name = min(containers)
+    status, text = page(fleet, f"/worker/{name}", password)
+    assert status == 200
+    assert name in text
+    assert page(fleet, f"/api/worker/shutdown/{name}", password, b"")[0] == 403
+    logs = fleet.compose("logs", "flower", "worker")
+    said = text + json.dumps(fleet.inspect("flower")) + logs.stdout + logs.stderr
+    assert not [secret for secret in SECRETS if fleet.secret(secret) in said]
+    assert "NOPERM" not in said
+    assert "no permissions" not in said
+    (ports,) = [container["NetworkSettings"]["Ports"] for container in fleet.inspect("flower")]
+    assert [binding["HostIp"] for bindings in ports.values() for binding in bindings] == ["127.0.0.1"]
+    fleet.compose("--profile", "monitor", "rm", "-sf", "flower")
+
+
+def shown(fleet: Fleet, password: str) -> dict[str, bool]:
+    """The workers that Flower lists: whether each is online, by name."""
+    return {
+        each["hostname"]: each["status"] for each in json.loads(page(fleet, "/workers?json=1", password)[1])["data"]
+    }
+
+
+def tasks(fleet: Fleet, password: str) -> set[tuple[str, str]]:
+    """Name and state of the tasks that Flower lists."""
+    found = json.loads(page(fleet, "/api/tasks", password)[1])
+    return {(task["name"], task["state"]) for task in found.values()}
+
+
+def within(seconds: float, done: Callable[[], bool]) -> bool:
+    """Whether it came true in time; what is asked is a server that has no way to tell us."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.3)
+    return True
+
+
+def test_the_monitor_adds_nothing_to_the_image_of_the_others(fleet: Fleet) -> None:
+    image = fleet.env["CROSSHOST_IMAGE"]
+    for name, there in ((image, False), (f"{image}-monitor", True)):
+        found = subprocess.run(
+            ["docker", "run", "--rm", name, "python", "-c", "import flower"], capture_output=True, timeout=60
+        )
+        assert (found.returncode == 0) == there
 
 
 def test_a_producer_with_a_wrong_key_is_refused(fleet: Fleet) -> None:
@@ -270,6 +297,27 @@ def test_a_worker_of_another_version_is_told_apart(fleet: Fleet) -> None:
     out, err = fleet.python(other).communicate(timeout=60)
     assert "WrongVersion" in out, out + err
     assert "docker compose build" in out
+
+
+def test_a_network_can_be_added_between_the_containers_and_redis(fleet: Fleet) -> None:
+    words = ("demo", "pipe", "--on", "cluster", "--rtt", "5ms", "--json")
+    fleet.up()
+    refused = fleet.producer(*words, check=False)
+    assert refused.returncode == 3
+    assert "-f compose.rtt.yaml" in refused.stderr
+
+    fleet.env["COMPOSE_FILE"] = "compose.yaml:compose.rtt.yaml"
+    try:
+        fleet.up("line")
+        found = json.loads(fleet.producer(*words).stdout)
+    finally:
+        del fleet.env["COMPOSE_FILE"]
+    link, (pipe,) = found["link"], found["runs"]
+    assert link["transport"] == "TCP line:6379/0"
+    assert 0.0048 < link["round_trip"] - link["round_trip_before"] < 0.03
+    assert pipe["costs"]["round trip"] > 0.0098
+    assert link["hosts_here"] == len(link["hosts"]) == 3  # containers of one machine share its kernel
+    assert pipe["ok"]
 
 
 def test_a_port_that_is_taken_is_named(fleet: Fleet) -> None:

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import click
 
-from lab.errors import BadSettings, LabError
+from lab.cluster.store import Store
+from lab.errors import BadSettings, BrokerUnreachable, LabError, NotTrusted
 from lab.settings import Settings
 
 PROCESSES, JOB_QUEUES = "processes", ("jobs", "jobs.long")
@@ -46,6 +47,7 @@ def run(slots: int | None, name: str | None, queues: list[str], loglevel: str) -
 
     Raises:
         BadSettings: No broker, no key, or a variable that cannot be used.
+        NotTrusted: The broker's certificate is refused.
     """
     settings = Settings.from_env()
     if not settings.broker_url:
@@ -56,6 +58,7 @@ def run(slots: int | None, name: str | None, queues: list[str], loglevel: str) -
     settings = replace(settings, slots=slots or settings.slots, host=name or settings.host or socket.gethostname())
     settings.require_key()
     os.environ["CROSSHOST_HOST"] = settings.host  # what the processes that run here say they run on
+    _check_certificate(settings)
     from worker import app
 
     processes = queues == [PROCESSES]
@@ -63,8 +66,20 @@ def run(slots: int | None, name: str | None, queues: list[str], loglevel: str) -
     make(settings).worker_main(
         ["worker", "--pool=prefork", f"--concurrency={settings.slots}", f"--hostname={settings.host}@{node}",
          f"--queues={','.join(queues)}", "--without-gossip", "--without-mingle", "--without-heartbeat",
-         f"--loglevel={loglevel}"]
+         "--task-events", f"--loglevel={loglevel}"]
     )  # fmt: skip
+
+
+def _check_certificate(settings: Settings) -> None:
+    """Refuse at once what Celery would try again for ever; a broker that is down it may wait for."""
+    if not settings.broker_url.startswith("rediss://"):
+        return
+    try:
+        Store(settings.broker_url).call("PING")
+    except NotTrusted:
+        raise
+    except BrokerUnreachable:
+        return
 
 
 if __name__ == "__main__":

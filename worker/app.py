@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -10,13 +11,14 @@ from celery import Celery, Task, bootsteps
 import lab
 from lab.cluster import deadletters, wire
 from lab.cluster.engine import DEAD_KEY, PROCESS_QUEUE, PROCESS_TASK, make_app
-from lab.cluster.fleet import JOBS, host_key, hosts_key
+from lab.cluster.fleet import JOBS, host_key, hosts_key, kernel
 from lab.cluster.jobapp import make_job_app
 from lab.cluster.store import Store
 from lab.errors import BrokerUnreachable
 from lab.settings import Settings
 from worker import host
 from worker.archives import Archives
+from worker.events import send_on_request
 from worker.jobs import MODULES
 from worker.supervisor import Refused, Supervisor
 
@@ -48,6 +50,7 @@ def worker_app(settings: Settings) -> Celery:
         return Supervisor(settings, store, str(run_id), str(process_id), archives, redelivered).supervise()
 
     app.steps["consumer"].add(announcement(settings))
+    send_on_request(app)
     return app
 
 
@@ -62,6 +65,7 @@ def job_worker_app(settings: Settings) -> Celery:
     app.task_cls = "worker.jobs.task:JobTask"  # Celery's own tasks check signatures too: a starmap can call any task
     app.conf.imports = MODULES
     app.steps["consumer"].add(announcement(settings, JOBS))
+    send_on_request(app)
     return app
 
 
@@ -77,13 +81,16 @@ def announcement(settings: Settings, kind: str = "") -> type[bootsteps.StartStop
 
         def start(self, parent: Any) -> None:
             self.stop(parent)
-            seconds, _ = announcer.call("TIME")
+            started = int(time.time())
+            with suppress(BrokerUnreachable):  # Redis went away again: its clock is better, but ours will do
+                started = int(announcer.call("TIME")[0])
             self.announcement = {
                 "pid": parent.pid,
                 "slots": parent.pool.num_processes,
                 "version": lab.__version__,
                 "key": wire.fingerprint(settings.authkey),
-                "started": int(seconds) * 1000,
+                "started": started * 1000,
+                "kernel": kernel(),
             }
             self.beat()
             self.timer = parent.timer.call_repeatedly(settings.lease / 3, self.beat)
@@ -95,7 +102,8 @@ def announcement(settings: Settings, kind: str = "") -> type[bootsteps.StartStop
 
         def shutdown(self, parent: Any) -> None:
             self.stop(parent)
-            announcer.pipeline([("DEL", host_key(settings.host, kind)), ("SREM", hosts_key(kind), settings.host)])
+            with suppress(BrokerUnreachable):  # then it lapses
+                announcer.pipeline([("DEL", host_key(settings.host, kind)), ("SREM", hosts_key(kind), settings.host)])
 
         def beat(self) -> None:
             key, lease = host_key(settings.host, kind), int(settings.lease * 1000)

@@ -40,14 +40,18 @@ class Fleet:
         slots: Processes that one host runs at once.
         durable: Have Valkey write what it holds to an append-only file, and start it again when it dies.
         job_slots: Chunks of jobs that one host runs at once besides; with 0 no host takes jobs.
+        delay_line: Whether all, and whoever else comes, reach Valkey through one (``worker.delay``).
     """
 
-    def __init__(self, hosts: int, slots: int, durable: bool = False, job_slots: int = 0) -> None:
+    def __init__(
+        self, hosts: int, slots: int, durable: bool = False, job_slots: int = 0, delay_line: bool = False
+    ) -> None:
         self.durable = durable
         self.names = [f"host-{n}" for n in range(1, hosts + 1)]
         self.slots, self.job_slots = slots, job_slots
         self.directory = Path(tempfile.mkdtemp(prefix="crosshost-"))
-        self.url = f"unix://{self.directory}/valkey.sock"
+        self.delay_line = delay_line
+        self.url = f"unix://{self.directory}/{'line' if delay_line else 'valkey'}.sock"
         self.authkey_file = self.directory / "authkey"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -60,6 +64,10 @@ class Fleet:
         self.authkey_file.touch(mode=0o600)
         self.authkey_file.write_text(secrets.token_hex(32))
         self._start_valkey()
+        if self.delay_line:
+            here, there = self.directory / "line.sock", self.directory / "valkey.sock"
+            line = [sys.executable, "-P", "-m", "worker.delay", "--listen", str(here), "--to", str(there)]
+            self._spawn("delay-line", line, {})
         for name in self.names:
             self._spawn_worker(name, name, self.slots)
             if self.job_slots:
@@ -68,7 +76,7 @@ class Fleet:
 
     def stop(self) -> None:
         """End everything, hosts first, and remove the directory."""
-        hosts = [process for name, process in self.processes.items() if name != "valkey"]
+        hosts = [process for name, process in self.processes.items() if name not in ("valkey", "delay-line")]
         # Celery takes two seconds to end an idle worker, and nothing of this fleet outlives it: kill the hosts. On Linux
         # their slots, and those slots' children, die with them (PR_SET_PDEATHSIG).
         _end(hosts, signal.SIGKILL if sys.platform == "linux" else signal.SIGQUIT)
@@ -194,11 +202,12 @@ def _stop(_signum: int, _frame: FrameType | None) -> None:
 @click.option("--slots", type=click.IntRange(1, 1000), default=4, show_default=True)
 @click.option("--durable", is_flag=True, help="Keep what Valkey holds in a file, and start it again when it dies.")
 @click.option("--job-slots", type=click.IntRange(0, 1000), default=0, show_default=True)
-def main(hosts: int, slots: int, durable: bool, job_slots: int) -> None:
+@click.option("--delay-line", is_flag=True, help="Put one between the hosts and Valkey, for producer --rtt.")
+def main(hosts: int, slots: int, durable: bool, job_slots: int, delay_line: bool) -> None:
     """Run a fleet on this machine until standard input ends."""
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, _stop)
-    fleet = Fleet(hosts, slots, durable, job_slots)
+    fleet = Fleet(hosts, slots, durable, job_slots, delay_line)
     try:
         fleet.start()
         ready = {

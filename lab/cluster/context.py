@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import lab
 from lab.cluster import connection, managers, pool, process, queues, sharedctypes, synchronize, wire
 from lab.cluster import run as runs
+from lab.cluster.distance import Distance
 from lab.cluster.embedded import EmbeddedFleet
 from lab.cluster.fleet import HostInfo, list_hosts
 from lab.cluster.run import Run
@@ -46,6 +47,9 @@ class ClusterContext(context.BaseContext):
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings
         self._fleet: EmbeddedFleet | None = None
+        self.delay_line = False
+        """Whether an embedded fleet is started with what ``go_away`` needs."""
+        self._distance: Distance | None = None
         self.pools: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @property
@@ -71,7 +75,7 @@ class ClusterContext(context.BaseContext):
         settings = self.settings
         if not settings.broker_url:
             # before anything else is registered, so that it is stopped after everything else
-            self._fleet = EmbeddedFleet(settings)
+            self._fleet = EmbeddedFleet(settings, delay_line=self.delay_line)
             util.Finalize(None, self._fleet.stop, exitpriority=-200)
             settings = self._settings = replace(self._fleet.start(), host=settings.host)
         settings.require_key()
@@ -100,6 +104,9 @@ class ClusterContext(context.BaseContext):
                 child.join(run.settings.lease)
             run.close()
             runs.enter(None)
+        if self._distance is not None:
+            self._distance.close()
+            self._distance = None
         if "app" in self.__dict__:
             self.__dict__.pop("app").close()
         if fleet is not None:
@@ -128,6 +135,18 @@ class ClusterContext(context.BaseContext):
             store.call("PING")
             times.append(time.perf_counter() - begun)
         return statistics.median(times)
+
+    def go_away(self, rtt: float) -> None:
+        """Put the fleet and this program at a distance from Redis, until ``close()``, as if a network were between them.
+
+        Args:
+            rtt: Seconds of the round trip.
+
+        Raises:
+            BadSettings: There is no delay line between them, or it is in use.
+        """
+        self.connect()
+        self._distance = Distance(self.settings.broker_url, rtt)
 
     def ping(self, timeout: float = 2.0) -> dict[str, float]:
         """Ask every host's Celery worker for an answer; seconds until it came, by host. Who is silent is missing."""

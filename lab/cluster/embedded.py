@@ -32,10 +32,15 @@ class EmbeddedFleet:
         settings: Number of hosts and slots, lease, how long jobs are kept.
         durable: Whether it outlives its Valkey, which then writes to disk (``worker.fleet``).
         job_slots: Chunks of jobs that a host runs at once; with 0 the fleet takes no jobs.
+        delay_line: Whether Redis can be put at a distance (``lab.cluster.distance``).
     """
 
-    def __init__(self, settings: Settings, durable: bool = False, job_slots: int = 0) -> None:
-        self._settings, self._durable, self._job_slots = settings, durable, job_slots
+    def __init__(
+        self, settings: Settings, *, durable: bool = False, job_slots: int = 0, delay_line: bool = False
+    ) -> None:
+        self._settings = settings
+        self._options = ["--job-slots", str(job_slots)]
+        self._options += [flag for flag, on in (("--durable", durable), ("--delay-line", delay_line)) if on]
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = ""
         self._authkey_file = ""
@@ -71,8 +76,7 @@ class EmbeddedFleet:
             FleetFailed: It ended, or was not ready in ``START_TIMEOUT`` seconds; its output is quoted.
         """
         command = [sys.executable, "-P", "-m", "worker.fleet", "--hosts", str(self._settings.hosts),
-                   "--slots", str(self._settings.slots), "--job-slots", str(self._job_slots),
-                   *(["--durable"] if self._durable else [])]  # fmt: skip
+                   "--slots", str(self._settings.slots), *self._options]  # fmt: skip
         env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
         env |= {"CROSSHOST_LEASE": str(self._settings.lease), "CROSSHOST_KEEP": str(self._settings.keep)}
         self._process = subprocess.Popen(

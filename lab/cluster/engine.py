@@ -12,7 +12,7 @@ from typing import Any
 from celery import Celery
 from kombu import Queue
 
-from lab.cluster import transport
+from lab.cluster import tls, transport
 from lab.settings import Settings
 
 PREFIX = "crosshost:celery:"
@@ -27,6 +27,7 @@ def make_app(settings: Settings, app_class: Any = Celery) -> Any:
     app.conf.update(
         broker_transport=transport.ALIAS,
         broker_transport_options=_transport_options(settings),
+        broker_use_ssl=tls.celery_options(settings.broker_url),
         # data only: whoever can write to Redis must not be able to make Celery unpickle
         accept_content=["json"],
         task_serializer="json",
@@ -57,6 +58,7 @@ def make_app(settings: Settings, app_class: Any = Celery) -> Any:
 
 def _celery_url(url: str) -> str:
     # redis-py says unix://, kombu TRANSPORT+socket://
+    url = url.partition("?")[0]  # what is behind it are TLS options, which Celery has a setting for
     return f"{transport.ALIAS}+socket://" + url.removeprefix("unix://") if url.startswith("unix://") else url
 
 

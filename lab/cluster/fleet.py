@@ -9,6 +9,7 @@ Workers for jobs announce themselves apart, as their slots run no processes: ``c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab.cluster.store import Store
 
@@ -30,6 +31,7 @@ class HostInfo:
         version: Version of Crosshost.
         key: Fingerprint of its authkey.
         age: Seconds since it started.
+        kernel: Which running kernel it shares with others, as ``kernel()`` gives it; empty if not known.
     """
 
     name: str
@@ -39,6 +41,7 @@ class HostInfo:
     version: str
     key: str
     age: float
+    kernel: str = ""
 
 
 def host_key(name: str, kind: str = "") -> str:
@@ -49,6 +52,14 @@ def host_key(name: str, kind: str = "") -> str:
 def hosts_key(kind: str = "") -> str:
     """The key of the names of the hosts of a kind."""
     return f"{HOSTS}:{kind}" if kind else HOSTS
+
+
+def kernel() -> str:
+    """The kernel that runs this process, the same for all containers of a machine; empty where there is no way to know."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def list_hosts(store: Store, kind: str = "") -> list[HostInfo]:
@@ -68,5 +79,5 @@ def list_hosts(store: Store, kind: str = "") -> list[HostInfo]:
         if info:
             age = (now - int(info["started"])) / 1000
             hosts.append(HostInfo(name, int(info["pid"]), int(info["slots"]), busy.count(name), info["version"],
-                                  info["key"], age))  # fmt: skip
+                                  info["key"], age, info.get("kernel", "")))  # fmt: skip
     return hosts

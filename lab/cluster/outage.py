@@ -8,6 +8,7 @@ import time
 
 import redis
 
+from lab.cluster import tls
 from lab.errors import BrokerUnreachable
 
 PAUSE = 0.1
@@ -85,6 +86,8 @@ def unreachable(address: str, exc: Exception) -> BrokerUnreachable:
         return BrokerUnreachable(
             f"Redis at {address} refused the user or password: {reason}.", "Correct CROSSHOST_BROKER_URL."
         )
+    if refused := tls.refused(address, exc):
+        return refused
     return BrokerUnreachable(
         f"Redis at {address} does not answer: {exc}",
         "Start it, correct CROSSHOST_BROKER_URL, or do without: unset CROSSHOST_BROKER_URL",

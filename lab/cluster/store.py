@@ -249,6 +249,6 @@ def translated(error: Exception) -> Exception:
 
 
 def _address(url: str) -> str:
-    # without user and password
-    scheme, _, rest = url.partition("://")
+    # without user, password and options
+    scheme, _, rest = url.partition("?")[0].partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"

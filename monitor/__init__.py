@@ -1,0 +1,1 @@
+"""What shows a fleet to people: Flower, without a password in sight."""

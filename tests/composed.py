@@ -1,0 +1,140 @@
+"""A fleet in containers on a real engine, from a copy of the tree, under a project name, an image and a port of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = (
+    "compose.yaml",
+    "compose.rtt.yaml",
+    "compose.tls.yaml",
+    "compose.worker.yaml",
+    "Dockerfile",
+    ".dockerignore",
+    "pyproject.toml",
+    "uv.lock",
+    "deploy",
+    "lab",
+    "worker",
+    "producer",
+    "monitor",
+)
+
+
+def engine_answers() -> bool:
+    try:
+        return all(
+            subprocess.run(["docker", *words], capture_output=True, timeout=20).returncode == 0
+            for words in (["info"], ["compose", "version"])
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+MARKS = [
+    pytest.mark.skipif(not os.environ.get("CI") and not engine_answers(), reason="no Docker engine answers"),
+    pytest.mark.timeout(400),
+]
+
+
+@dataclass
+class Fleet:
+    """One Compose project in a directory of its own."""
+
+    directory: Path
+    env: dict[str, str]
+
+    def compose(self, *words: str, timeout: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            ["docker", "compose", *words],
+            cwd=self.directory,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done
+
+    def producer(self, *words: str, check: bool = True, env: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        settings = [part for setting in env for part in ("-e", setting)]
+        return self.compose("run", "--rm", "-T", *settings, "producer", *words, check=check)
+
+    def python(self, program: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["docker", "compose", "run", "--rm", "-T", "--no-deps", "--entrypoint", "python", "producer", "-c", program],
+            cwd=self.directory, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def redis(self, role: str, *command: str) -> str:
+        password = f'REDISCLI_AUTH="$(cat /dev/stdin)" redis-cli --no-auth-warning --user {role} '
+        done = subprocess.run(
+            ["docker", "compose", "exec", "-T", "redis", "sh", "-c", password + '"$@"', "-", *command],
+            cwd=self.directory, env=self.env, input=self.secret(f"{role}_password"), capture_output=True, text=True,
+            timeout=30,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    def secret(self, name: str) -> str:
+        return (self.directory / "secrets" / name).read_text()
+
+    def script(self, name: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            ["sh", f"deploy/{name}", *words],
+            cwd=self.directory,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def inspect(self, service: str) -> list[dict[str, Any]]:
+        ids = self.compose("ps", "-aq", service).stdout.split()
+        found = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, check=True, timeout=30)
+        return list(json.loads(found.stdout))
+
+    def up(self, *words: str) -> None:
+        self.compose("up", "-d", "--wait", "--no-build", *words, "redis", "worker", timeout=180)
+
+
+def copy_of_the_tree(directory: Path) -> None:
+    for name in SHIPPED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, directory / name)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def project(directory: Path, name: str, image: str) -> Iterator[Fleet]:
+    """A copy of the tree as a project that is not up yet; taken down at the end, whatever happens."""
+    copy_of_the_tree(directory)
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("CROSSHOST_", "COMPOSE_"))}
+    env |= {"COMPOSE_PROJECT_NAME": name, "CROSSHOST_IMAGE": image, "CROSSHOST_PORT": str(free_port())}
+    env["CROSSHOST_MONITOR_PORT"] = str(free_port())
+    fleet = Fleet(directory, env)
+    try:
+        yield fleet
+    finally:
+        fleet.compose("--profile", "*", "down", "-v", "--remove-orphans", "--rmi", "local", check=False)
