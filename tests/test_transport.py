@@ -299,7 +299,7 @@ def test_one_worker_serves_several_queues(server: Server, workers: Workers, send
 def test_killed_workers_lose_none_of_many_short_tasks(server: Server, tmp_path: Path) -> None:
     # the short form of faults/kills.py
     said = subprocess.run(
-        [sys.executable, "-m", "faults.kills", "--tasks", "300", "--kills", "3", "--lease", "2"],
+        [sys.executable, "-m", "faults.kills", "--tasks", "300", "--workers", "2", "--lease", "2"],
         capture_output=True, text=True, timeout=100, env=os.environ,
     )  # fmt: skip
     assert said.returncode == 0, said.stdout + said.stderr
