@@ -23,6 +23,7 @@ bench: setup
 faults: setup
 	$(RUN) python -m faults.kills
 	$(RUN) python -m faults.memory
+	$(RUN) pytest faults
 
 lint: setup
 	$(RUN) ruff check .

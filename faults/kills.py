@@ -19,14 +19,12 @@ from tests.delivery_kit import Server, Workers, producer
 @click.command()
 @click.option("--tasks", default=4_000, show_default=True)
 @click.option("--seconds", default=0.05, show_default=True, help="Length of a task at most.")
-@click.option(
-    "--pause", default=1.0, show_default=True, help="Seconds at most from when half of the workers are ready to the next kill."
-)
+@click.option("--kills", default=20, show_default=True, help="About so many, spread over the tasks at random.")
 @click.option("--workers", "size", default=4, show_default=True)
 @click.option("--lease", default=3.0, show_default=True, help="Seconds.")
 @click.option("--timeout", default=500.0, show_default=True, help="Seconds.")
 @click.option("--seed", type=int, help="Of an earlier run, to repeat its choices.")
-def main(tasks: int, seconds: float, pause: float, size: int, lease: float, timeout: float, seed: int | None) -> None:
+def main(tasks: int, seconds: float, kills: int, size: int, lease: float, timeout: float, seed: int | None) -> None:
     seed = random.randrange(1 << 30) if seed is None else seed
     dice = random.Random(seed)
     click.echo(f"seed {seed}")
@@ -39,7 +37,7 @@ def main(tasks: int, seconds: float, pause: float, size: int, lease: float, time
                 app.send_task("work", [number, dice.uniform(0, seconds)])
             app.close()
             begun = time.monotonic()
-            killed = _kill(server, workers, dice, size, pause, begun + timeout)
+            killed = _kill(server, workers, dice, size, 2 * tasks / kills, begun + timeout)
             took = time.monotonic() - begun
             done = workers.count("end")
         finally:
@@ -51,22 +49,25 @@ def main(tasks: int, seconds: float, pause: float, size: int, lease: float, time
     sys.exit(bool(lost) or not killed)
 
 
-def _kill(server: Server, workers: Workers, dice: random.Random, size: int, pause: float, deadline: float) -> int:
-    """Keep so many workers running, and kill one that is at work now and then, until all is done; the number of kills."""
+def _kill(server: Server, workers: Workers, dice: random.Random, size: int, apart: float, deadline: float) -> int:
+    """Keep so many workers running, and kill one each time that some more tasks are done; the number of kills.
+
+    Args:
+        apart: Tasks at most between two kills; the workers have to get ahead, however long one takes to start.
+    """
     alive = workers.start(count=size)
-    killed, kill_at = 0, 0.0
+    killed, kill_at = 0, dice.uniform(0, apart)
     while not _settled(server) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.02)
         ready = [worker for worker in alive if "ready." in workers.said(worker)]
-        if len(ready) < size / 2:  # on a busy machine a worker takes many times longer to start than to be killed
-            kill_at = time.monotonic() + dice.uniform(0, pause)
-        elif time.monotonic() >= kill_at and server.client.llen("short"):
+        if ready and sum(workers.count("end").values()) >= kill_at:
             victim = dice.choice(ready)
             victim.kill()
             victim.wait()
             killed += 1
             alive.remove(victim)
             alive += workers.start(wait=False)
+            kill_at += dice.uniform(0, apart)
     return killed
 
 
