@@ -24,6 +24,8 @@ bench: setup
 faults: setup
 	$(RUN) python -m faults.kills
 	$(RUN) python -m faults.memory
+	$(RUN) pytest faults
+
 conformance: setup
 	$(RUN) python -m conformance
 

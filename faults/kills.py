@@ -18,12 +18,13 @@ from tests.delivery_kit import Server, Workers, producer
 
 @click.command()
 @click.option("--tasks", default=4_000, show_default=True)
-@click.option("--kills", default=20, show_default=True, help="At least; it goes on killing until the tasks are done.")
+@click.option("--seconds", default=0.05, show_default=True, help="Length of a task at most.")
+@click.option("--kills", default=20, show_default=True, help="About so many, spread over the tasks at random.")
 @click.option("--workers", "size", default=4, show_default=True)
 @click.option("--lease", default=3.0, show_default=True, help="Seconds.")
-@click.option("--timeout", default=400.0, show_default=True, help="Seconds.")
-@click.option("--seed", type=int, help="Of an earlier run, to repeat its kills.")
-def main(tasks: int, kills: int, size: int, lease: float, timeout: float, seed: int | None) -> None:
+@click.option("--timeout", default=500.0, show_default=True, help="Seconds.")
+@click.option("--seed", type=int, help="Of an earlier run, to repeat its choices.")
+def main(tasks: int, seconds: float, kills: int, size: int, lease: float, timeout: float, seed: int | None) -> None:
     seed = random.randrange(1 << 30) if seed is None else seed
     dice = random.Random(seed)
     click.echo(f"seed {seed}")
@@ -31,47 +32,47 @@ def main(tasks: int, kills: int, size: int, lease: float, timeout: float, seed: 
         server = Server(Path(name))
         workers = Workers(Path(name), server.url, DELIVERY_LEASE=str(lease))
         try:
-            killed, seconds = _play(server, workers, dice, tasks, kills, size, timeout)
+            app = producer(server.url)
+            for number in range(tasks):
+                app.send_task("work", [number, dice.uniform(0, seconds)])
+            app.close()
+            begun = time.monotonic()
+            killed = _kill(server, workers, dice, size, 2 * tasks / kills, begun + timeout)
+            took = time.monotonic() - begun
             done = workers.count("end")
         finally:
             workers.stop()
             server.kill()
     lost = [number for number in range(tasks) if not done[str(number)]]
     twice = sum(count > 1 for count in done.values())
-    click.echo(f"{tasks} tasks, {killed} workers killed, {seconds:.0f} s: {len(lost)} lost, {twice} ran more than once")
-    sys.exit(bool(lost) or killed < kills)
+    click.echo(f"{tasks} tasks, {killed} workers killed, {took:.0f} s: {len(lost)} lost, {twice} ran more than once")
+    sys.exit(bool(lost) or not killed)
 
 
-def _play(
-    server: Server, workers: Workers, dice: random.Random, tasks: int, kills: int, size: int, timeout: float
-) -> tuple[int, float]:
-    """Send the tasks, kill workers until they are done; the number of kills, and seconds."""
-    app = producer(server.url)
-    for number in range(tasks):
-        # so long that the kills, a second apart, fall within the run whatever the machine
-        app.send_task("work", [number, dice.uniform(0, 2.4 * kills * size / tasks / 2)])
-    app.close()
+def _kill(server: Server, workers: Workers, dice: random.Random, size: int, apart: float, deadline: float) -> int:
+    """Keep so many workers running, and kill one each time that some more tasks are done; the number of kills.
+
+    Args:
+        apart: Tasks at most between two kills; the workers have to get ahead, however long one takes to start.
+    """
     alive = workers.start(count=size)
-    begun, killed = time.monotonic(), 0
-    kill_at = begun + dice.uniform(0.2, 1.5)
-    while not _settled(server) and time.monotonic() - begun < timeout:
-        time.sleep(0.05)
-        if time.monotonic() >= kill_at and not (_nearly_done(server) and killed >= kills):
-            victim = alive.pop(dice.randrange(len(alive)))
+    killed, kill_at = 0, dice.uniform(0, apart)
+    while not _settled(server) and time.monotonic() < deadline:
+        time.sleep(0.02)
+        ready = [worker for worker in alive if "ready." in workers.said(worker)]
+        if ready and sum(workers.count("end").values()) >= kill_at:
+            victim = dice.choice(ready)
             victim.kill()
             victim.wait()
             killed += 1
+            alive.remove(victim)
             alive += workers.start(wait=False)
-            kill_at = time.monotonic() + dice.uniform(0.2, 1.5)
-    return killed, time.monotonic() - begun
+            kill_at += dice.uniform(0, apart)
+    return killed
 
 
 def _settled(server: Server) -> bool:
     return not any(server.client.exists(key) for key in ("short", "short:leases", "short:held"))
-
-
-def _nearly_done(server: Server) -> bool:
-    return not server.client.llen("short")
 
 
 if __name__ == "__main__":

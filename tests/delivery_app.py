@@ -37,7 +37,7 @@ app.conf.update(
 if os.environ.get("DELIVERY_HOST"):
     from worker import host
 
-    app.conf.worker_soft_shutdown_timeout = 4.0
+    app.conf.worker_soft_shutdown_timeout = 2.5
     host.install(app)
 
 

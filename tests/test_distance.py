@@ -112,7 +112,7 @@ def test_a_connection_is_closed_behind_the_line_too(line: Path) -> None:
 
     store.call("PING")
     there = clients()
-    store._lane.close()
+    store._lane.link.close()
     deadline = time.monotonic() + 10
     while clients() >= there:
         assert time.monotonic() < deadline

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -17,9 +16,9 @@ from typing import Any
 import pytest
 
 from lab.cluster import deadletters
-from tests.delivery_kit import Proxy, Server, Workers, producer, until
+from tests.delivery_kit import ROOT, Proxy, Server, Workers, producer, until
 
-LEASE = 3.0
+LEASE = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -73,24 +72,6 @@ def test_what_takes_longer_than_the_lease_runs_once(server: Server, workers: Wor
     assert workers.count("begin") == {"long": 1, "later": 1}
 
 
-def test_a_solo_worker_renews_while_its_only_thread_works(server: Server, workers: Workers, send: Any) -> None:
-    workers.start(count=2)
-    send("work", "long", 3 * LEASE)
-    until(lambda: len(workers.count("end")) == 1 and nothing_left(server), "it is done")
-    assert workers.count("begin") == {"long": 1}
-
-
-@pytest.mark.parametrize("thaws", [True, False], ids=["thawed", "killed"])
-def test_a_frozen_worker_loses_no_call(server: Server, workers: Workers, send: Any, thaws: bool) -> None:
-    frozen, _ = workers.start(count=2)
-    frozen.send_signal(signal.SIGSTOP)
-    for number in range(20):
-        send("work", number, 0.02)
-    time.sleep(0.5)  # what it had asked for before is on its way into its buffer
-    frozen.send_signal(signal.SIGCONT if thaws else signal.SIGKILL)
-    until(lambda: len(workers.count("end")) == 20 and nothing_left(server), "all 20 are done")
-
-
 def test_what_a_frozen_worker_took_is_run_by_another_and_not_by_it(server: Server, workers: Workers, send: Any) -> None:
     (frozen,) = workers.start()
     frozen.send_signal(signal.SIGSTOP)
@@ -137,30 +118,15 @@ def test_a_redis_that_is_killed_and_comes_back_loses_no_call_and_runs_none_twice
     assert workers.count("begin")["0"] == workers.count("begin")["1"] == 1
 
 
-def test_what_was_done_while_redis_was_away_is_acknowledged_when_it_is_back(
-    server: Server, workers: Workers, send: Any
-) -> None:
-    workers.start("--pool", "prefork", "-c", "1", count=2)
-    send("work", "x", LEASE / 2)
-    until(lambda: workers.count("begin"), "it runs")
-    server.kill()
-    until(lambda: workers.count("end"), "it is done, and cannot say so")
-    time.sleep(LEASE)
-    server.start()
-    until(lambda: nothing_left(server), "it is acknowledged")
-    time.sleep(1.5 * LEASE)  # as long as another worker would need to take it over
-    assert workers.count("begin") == {"x": 1}
-
-
 def test_a_task_that_kills_its_slot_is_given_up(server: Server, workers: Workers, send: Any) -> None:
-    workers.start("--pool", "prefork", "-c", "1", DELIVERY_MAX="3")
+    workers.start("--pool", "prefork", "-c", "1", DELIVERY_MAX="2")
     send("poison", "p")
     send("work", "next")
     until(lambda: dead(server), "it is a dead letter", 60)
     (letter,) = dead(server)
     assert (letter.task, letter.queue) == ("poison", "short")
-    assert "3 deliveries" in letter.reason
-    assert workers.count("begin")["p"] == 3
+    assert "2 deliveries" in letter.reason
+    assert workers.count("begin")["p"] == 2
     until(lambda: workers.count("end")["next"] and nothing_left(server), "the next call is served")
 
 
@@ -231,17 +197,6 @@ def test_a_bad_message_costs_itself_and_nothing_else(server: Server, workers: Wo
     assert workers.count("begin")["1"] == 1  # none of the bad ones has run: all of them say work(1)
 
 
-def test_a_copied_message_is_another_message(server: Server, workers: Workers, send: Any) -> None:
-    # the stock transport files both under the producer's tag, so that one's end is taken for the other's
-    first, _ = workers.start(count=2)
-    raw = altered(body=b64encode(b'[["c", 2], {}, {}]').decode())
-    server.client.lpush("short", raw, raw)
-    until(lambda: len(server.client.zrange("short:leases", 0, -1)) == 2, "both are taken")
-    assert server.client.hlen("short:held") == 2
-    first.kill()
-    until(lambda: workers.count("end")["c"] == 2 and nothing_left(server), "both are done")
-
-
 def test_the_list_of_dead_letters_is_bounded(server: Server) -> None:
     server.client.delete("dead")
     for n in range(deadletters.KEEP + 5):
@@ -256,24 +211,13 @@ def test_the_list_of_dead_letters_is_bounded(server: Server) -> None:
     assert [each.reason for each in dead(server)] == ["came since"]
 
 
-def test_a_worker_that_is_told_to_stop_hands_over_what_it_holds(server: Server, workers: Workers, send: Any) -> None:
-    stopping, _ = workers.start("--pool", "prefork", "-c", "1", count=2, REMAP_SIGTERM="SIGQUIT")
-    for number in range(2):
-        send("work", number, 4.0)
-    until(lambda: len(workers.count("begin")) == 2, "both run")
-    stopping.send_signal(signal.SIGTERM)
-    assert until(lambda: stopping.poll() is not None, "it ends", 20) < 10
-    until(lambda: len(workers.count("end")) == 2 and nothing_left(server), "the other does both")
-    assert sum(workers.count("end").values()) == 2
-
-
 def test_a_host_that_is_told_to_stop_finishes_what_is_short_and_hands_over_what_is_long(
     server: Server, workers: Workers, send: Any
 ) -> None:
     stopping, _ = workers.start("--pool", "prefork", "-c", "2", count=2, DELIVERY_HOST="yes")
     for number in range(2):
-        send("work", f"short-{number}", 1.5)
-        send("work", f"long-{number}", 8.0)
+        send("work", f"short-{number}", 1.0)
+        send("work", f"long-{number}", 5.0)
     until(lambda: len(workers.count("begin")) == 4, "all run")
     send("work", "waits")
     stopping.send_signal(signal.SIGTERM)
@@ -296,10 +240,7 @@ def test_one_worker_serves_several_queues(server: Server, workers: Workers, send
     assert sorted(waits)[5] < 1.0
 
 
-def test_killed_workers_lose_none_of_many_short_tasks(server: Server, tmp_path: Path) -> None:
-    # the short form of faults/kills.py
-    said = subprocess.run(
-        [sys.executable, "-m", "faults.kills", "--tasks", "300", "--kills", "3", "--lease", "2"],
-        capture_output=True, text=True, timeout=100, env=os.environ,
-    )  # fmt: skip
-    assert said.returncode == 0, said.stdout + said.stderr
+def test_killed_workers_lose_none_of_many_short_tasks() -> None:
+    few = ("--tasks", "200", "--kills", "2", "--workers", "2", "--lease", "2")  # make faults: 4,000, 20, 4
+    done = subprocess.run([sys.executable, "-m", "faults.kills", *few], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

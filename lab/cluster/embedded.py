@@ -39,6 +39,7 @@ class EmbeddedFleet:
         self, settings: Settings, *, durable: bool = False, job_slots: int = 0, delay_line: bool = False
     ) -> None:
         self._settings = settings
+        self._workers_per_host = 2 if job_slots else 1
         self._options = ["--job-slots", str(job_slots)]
         self._options += [flag for flag, on in (("--durable", durable), ("--delay-line", delay_line)) if on]
         self._process: subprocess.Popen[bytes] | None = None
@@ -96,7 +97,7 @@ class EmbeddedFleet:
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
-            timeout = START_TIMEOUT * (2 if self._job_slots else 1)  # twice the workers
+            timeout = START_TIMEOUT * self._workers_per_host
             line = self._process.stdout.readline() if selector.select(timeout) else b""
         if line:
             return line

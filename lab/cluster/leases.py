@@ -170,7 +170,7 @@ class Ledger:
         self.lease = lease
         self.state_key, self.dead_key = prefix + "leases", prefix + dead_key
         self._prefix = prefix
-        self._client: Any = redis.Redis(connection_pool=pool)
+        self._pool = pool
         self._ids = itertools.count(1)
         self._reset()
 
@@ -185,6 +185,7 @@ class Ledger:
         self._notes: dict[str, str] = {}
         self._wake = threading.Event()
         self._speaking = threading.RLock()  # held while the connection is in use
+        self._connection: Any = self._pool.make_connection()
         self._thread: threading.Thread | None = None
         self._failing = False
 
@@ -222,7 +223,9 @@ class Ledger:
     def take(self, queues: list[tuple[str, str]], limit: int) -> Loan | None:
         """Take a message here and now; None if there is none."""
         with self._speaking:
-            reply = self._client.execute_command(*self.take_command(queues, True, limit, False))
+            (reply,) = self._exchange([self.take_command(queues, True, limit, False)])
+        if isinstance(reply, Exception):
+            raise reply
         return self.taken(reply, queues) if reply else None
 
     # -- what becomes of a loan
@@ -367,15 +370,28 @@ class Ledger:
         """Run scripts in one round trip; their replies, errors among them."""
         if not calls:
             return []
-        while True:
-            pipe = self._client.pipeline(transaction=False)
-            for script, *rest in calls:
-                pipe.execute_command("EVALSHA", _SHA[script], *rest)
-            replies: list[Any] = pipe.execute(raise_on_error=False)
-            if not any(isinstance(reply, redis.exceptions.NoScriptError) for reply in replies):
-                return replies
-            for script in _SHA:  # a server that was restarted knows none
-                self._client.script_load(script)
+        commands = [("EVALSHA", _SHA[script], *rest) for script, *rest in calls]
+        replies = self._exchange(commands)
+        if any(isinstance(reply, redis.exceptions.NoScriptError) for reply in replies):
+            self._exchange([("SCRIPT", "LOAD", script) for script in _SHA])  # a server that was restarted knows none
+            replies = self._exchange(commands)
+        return replies
+
+    def _exchange(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Send commands, read as many replies; on a bare connection, as redis-py's client takes longer than Redis."""
+        connection = self._connection
+        try:
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            return [self._reply() for _ in commands]
+        except BaseException:
+            connection.disconnect()  # whatever has been sent or is still to come belongs to nobody
+            raise
+
+    def _reply(self) -> Any:
+        try:
+            return self._connection.read_response(disable_decoding=True)
+        except redis.exceptions.ResponseError as exc:
+            return exc
 
 
 def running() -> set[str]:
