@@ -131,7 +131,9 @@ class Own:
         code = loader.get_code(name)
         module = ModuleType(name)
         vars(module).update(__file__=path, __loader__=loader, __spec__=None, __package__=None, __cached__=None)
-        vars(module).update(__builtins__=sys.modules["builtins"], __annotations__={})
+        vars(module).update(__builtins__=sys.modules["builtins"])
+        if sys.version_info < (3, 14):  # from then on they are computed when they are asked for
+            vars(module).update(__annotations__={})
         sys.modules["__main__"] = sys.modules[name] = module
         exec(code, vars(module))  # noqa: S102 - the program itself
         return module
