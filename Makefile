@@ -22,6 +22,8 @@ bench: setup
 	$(RUN) python -m benchmarks.side_by_side
 
 faults: setup
+	$(RUN) python -m faults.kills
+	$(RUN) python -m faults.memory
 	$(RUN) pytest faults
 
 conformance: setup

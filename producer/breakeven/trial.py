@@ -19,6 +19,9 @@ SERIAL_SECONDS = 0.12
 
 FEWEST_ITEMS, MOST_ITEMS = 8, 20_000
 
+EVEN_ITEMS, EVEN_SECONDS = 32, 0.02
+"""Of items that are not longer than that, so many at least: with fewer, eight workers do not end together."""
+
 LONG_SECONDS = 1.0
 """A round that takes longer than this is run once."""
 
@@ -58,7 +61,8 @@ def serial(function: Any, items: Sequence[Any]) -> tuple[Work, list[Any]]:
         FunctionFailed: It raised.
     """
     try:
-        n = max(FEWEST_ITEMS, min(MOST_ITEMS, int(SERIAL_SECONDS / _sample(function, items))))
+        each = _sample(function, items)
+        n = max(EVEN_ITEMS if each < EVEN_SECONDS else FEWEST_ITEMS, min(MOST_ITEMS, int(SERIAL_SECONDS / each)))
         chosen = list(itertools.islice(itertools.cycle(items), n))
         rounds = [_timed(function, chosen)]
         while len(rounds) < 3 and rounds[0][0] < LONG_SECONDS:
