@@ -585,6 +585,16 @@ def test_a_state_that_was_altered_in_redis_is_refused_unread(cluster: Any, ours:
         numbers[:]
 
 
+def test_a_forged_question_to_a_resident_object_is_refused_and_the_next_one_answered(cluster: Any, capfd: Any) -> None:
+    run = cluster.connect()
+    with open_bank(cluster) as bank, cluster.Pool(1) as pool:
+        numbers = bank.squares(4)
+        assert pool.apply(next, (numbers,)) == 0
+        run.store.call("RPUSH", run.key("calls", run.me), bytes(32) + pickle.dumps(("", numbers, "__next__", (), {})))
+        assert pool.apply(next, (numbers,)) == 1
+    assert "no valid signature" in capfd.readouterr().err
+
+
 def test_a_proxy_of_another_run_finds_nothing(ours: Any) -> None:
     numbers = ours.list([1])
     foreign = pickle.loads(
