@@ -44,6 +44,16 @@ def acquire(lock: Any) -> None:
     lock.acquire()
 
 
+def acquire_and_fail(lock: Any) -> None:
+    lock.acquire()
+    raise ValueError("made to fail")
+
+
+def notify(lock: Any, condition: Any) -> None:
+    with lock:
+        condition.notify()
+
+
 def hold(lock: Any, held: Any) -> None:
     lock.acquire()
     held.set()

@@ -76,7 +76,7 @@ def took(call: Callable[[], object]) -> float:
 
 def test_a_context_has_every_name_that_multiprocessing_has(ctx: Any) -> None:
     names = """Process Pipe Queue JoinableQueue SimpleQueue Lock RLock Semaphore BoundedSemaphore Condition Event
-    Barrier Value Array RawValue RawArray Pool current_process parent_process active_children cpu_count get_context
+    Barrier Value Array RawValue RawArray Pool Manager current_process parent_process active_children cpu_count get_context
     get_start_method TimeoutError ProcessError BufferTooShort AuthenticationError"""
     assert [name for name in names.split() if not hasattr(ctx, name)] == []
 

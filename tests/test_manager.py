@@ -462,14 +462,27 @@ def test_two_proxies_of_one_rlock_count_together(ours: Any) -> None:
         locks["lock"].release()
 
 
-def test_a_condition_may_share_its_lock(ours: Any) -> None:
+def test_a_condition_may_share_its_lock(cluster: Any, ours: Any) -> None:
     lock = ours.Lock()
     full, empty = ours.Condition(lock), ours.Condition(lock)
-    with lock:
-        assert not full.wait(0.01)
-        empty.notify()
     with pytest.raises(RuntimeError, match="un-acquired"):
         full.wait(0.01)
+    finish(start(cluster, targets.acquire, lock))
+    lock.release()  # what another took: from here on it is nobody's, and counts as nobody's
+    with lock:
+        assert not full.wait(0.01)
+        child = start(cluster, targets.notify, lock, full)
+        assert not empty.wait(0.01)
+        assert full.wait(TIMEOUT)
+    finish(child)
+
+
+def test_a_lock_whose_holder_failed_is_free(cluster: Any, ours: Any) -> None:
+    lock = ours.Lock()
+    child = start(cluster, targets.acquire_and_fail, lock)
+    child.join(TIMEOUT)
+    assert child.exitcode == 1
+    assert lock.acquire(True, TIMEOUT)
 
 
 def test_a_method_that_calls_its_own_object_through_a_proxy_is_an_error_and_no_hang(ours: Any) -> None:
@@ -583,6 +596,16 @@ def test_a_state_that_was_altered_in_redis_is_refused_unread(cluster: Any, ours:
     store.call("HSET", numbers._id, "state", state, "version", 9)  # signed, but for another object
     with pytest.raises(WrongKey):
         numbers[:]
+
+
+def test_a_forged_question_to_a_resident_object_is_refused_and_the_next_one_answered(cluster: Any, capfd: Any) -> None:
+    run = cluster.connect()
+    with open_bank(cluster) as bank, cluster.Pool(1) as pool:
+        numbers = bank.squares(4)
+        assert pool.apply(next, (numbers,)) == 0
+        run.store.call("RPUSH", run.key("calls", run.me), bytes(32) + pickle.dumps(("", numbers, "__next__", (), {})))
+        assert pool.apply(next, (numbers,)) == 1
+    assert "no valid signature" in capfd.readouterr().err
 
 
 def test_a_proxy_of_another_run_finds_nothing(ours: Any) -> None:

@@ -5,12 +5,13 @@ signatures and errors that its proxies pass on. Here each is a thin face on the 
 
 On Redis: as the primitives; a queue counts what is not done yet in hash ``queue:ID:count``.
 
-Differs from multiprocessing: a Lock or RLock whose holder was killed is free again, and so is an RLock whose holder has
-ended. A process that ends by itself while it holds a Lock leaves it locked, for another to release, as with a manager.
+Differs from multiprocessing: a Lock or RLock whose holder was killed or failed is free again, and so is an RLock whose
+holder has ended. A process that ends well while it holds a Lock leaves it locked, for another to release, as with a manager.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import suppress
 from multiprocessing import reduction, util
@@ -69,6 +70,8 @@ class Lock:
         if timeout < 0 and timeout != -1:
             raise ValueError("timeout value must be a non-negative number")
         taken = bool(self.primitive.acquire(blocking, None if timeout == -1 else timeout))
+        if taken:
+            self._count(1)
         if taken and self.managed is not None:
             _note_held(self.managed, self)
         return taken
@@ -79,12 +82,18 @@ class Lock:
         Raises:
             RuntimeError: Nobody holds it.
         """
+        self._count(1)
         try:
             self.primitive.release()
         except (ValueError, AssertionError):
+            self._count(0)
             raise RuntimeError(self.error) from None
         if self.managed is not None and self.primitive._semlock._count() <= 0:
             _held.pop(self.managed, None)
+
+    def _count(self, holds: int) -> None:
+        # The primitive counts what this process took and gave back, but another process may have done one of the two.
+        self.primitive._semlock._holds = holds
 
     def leave(self) -> None:
         """Leave it locked, but as nobody's, when this process ends."""
@@ -118,6 +127,9 @@ def _note_held(key: str, lock: Lock) -> None:
 
 
 def _leave_locks() -> None:
+    failure = sys.exc_info()[1]  # of the target; multiprocessing runs finalizers while it is being handled
+    if failure is not None and not isinstance(failure, SystemExit):
+        return
     with suppress(BrokerUnreachable):  # then the locks are gone, too
         for lock, _ in list(_held.values()):
             lock.leave()
@@ -128,6 +140,9 @@ class RLock(Lock):
 
     kind = "RLock"
     error = "cannot release un-acquired lock"
+
+    def _count(self, holds: int) -> None:
+        """Do nothing: only the thread that took it gives it back."""
 
     def leave(self) -> None:
         """Do nothing: its thread is gone, so nobody could release it, and it is free when the process has ended."""

@@ -17,8 +17,8 @@ On Redis: hash ``object:ID`` (manager, version, state, contains: the objects in 
 ``object:ID:refs`` (who refers to it), set ``manager:ID`` (its objects).
 
 Cost: a call on a stored object is one round trip while nobody else changes it, two after somebody did. A change sends the
-whole pickle and a process that saw none of it yet receives it, so it grows with the size: for megabytes, or for a counter
-that all contend for, use Value, Array or a Queue.
+whole pickle, each process that looks at it afterwards receives it, and keeps a copy for as long as it has a proxy. So it
+grows with the size: for megabytes, or for a counter that all contend for, use ``ctx.Value``, ``ctx.Array`` or a Queue.
 """
 
 from __future__ import annotations
@@ -358,7 +358,7 @@ class Live(Shared):
 
     def _check(self, begun: float) -> None:
         if time.monotonic() - begun > WAITED and not self.exists():
-            raise self.gone()
+            raise self.gone() from None
 
     @property
     def primitive(self) -> Any:
