@@ -167,7 +167,7 @@ def _build() -> dict[str, type]:
     wanted = ("threads",) if _PLACE == "threads" else ("processes", "manager")
     found: dict[str, type] = {}
     for name, base in list(_SUITE.items()):
-        if not isinstance(base, type) or base.__module__ != __name__ or not issubclass(base, object):
+        if not isinstance(base, type) or base.__module__ != __name__:
             continue
         if issubclass(base, base_case):
             for kind in () if base is base_case else base.ALLOWED_TYPES:  # type: ignore[attr-defined]
