@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import signal
 import sys
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
@@ -83,6 +84,7 @@ def main(
     verbose: bool,
 ) -> None:
     """Judge the contexts by CPython's own multiprocessing suite, that of the interpreter at hand."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what it started ends with it
     try:
         spec()
         places = ("cluster",) if ratchet else places or tuple(PLACES)
