@@ -21,13 +21,13 @@ import importlib
 import multiprocessing as _stdlib
 import os as _os
 import pkgutil
+import sys as _sys
 import types
 import unittest as _unittest
 from typing import Any
 
 import lab
 from conformance.source import NAME, PLACE, spec
-from lab.cluster import run as _runs
 
 SUBMODULES = frozenset(module.name for module in pkgutil.iter_modules(_stdlib.__path__))
 
@@ -79,7 +79,9 @@ def _load(package: Package) -> dict[str, Any]:
     return names
 
 
-_PLACE = "cluster" if _runs.current() else _os.environ.get(PLACE, "cluster")
+# A process on the cluster is in a run; one of this host need not load what would tell, which takes longer than its work.
+_runs = _sys.modules.get("lab.cluster.run")
+_PLACE = "cluster" if _runs and _runs.current() else _os.environ.get(PLACE, "cluster")
 _PACKAGE = Package(lab.get_context(_PLACE))
 _SUITE = _load(_PACKAGE)
 
