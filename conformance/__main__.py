@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import signal
 import sys
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
@@ -63,7 +64,7 @@ def chosen(ground: Ground, match: tuple[str, ...], ratchet: bool) -> tuple[list[
 @click.option(
     "--timeout", type=click.FloatRange(3), default=TIMEOUT, show_default=True, help="Seconds without progress."
 )
-@click.option("--retries", type=click.IntRange(0, 3), default=0, show_default=True, help="Run again what did not pass.")
+@click.option("--retries", type=click.IntRange(0, 3), default=1, show_default=True, help="Run again what did not pass.")
 @click.option(
     "--ratchet", is_flag=True, help="Run what has passed on the cluster before; fail if it does not pass now."
 )
@@ -83,6 +84,7 @@ def main(
     verbose: bool,
 ) -> None:
     """Judge the contexts by CPython's own multiprocessing suite, that of the interpreter at hand."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what it started ends with it
     try:
         spec()
         places = ("cluster",) if ratchet else places or tuple(PLACES)
@@ -91,7 +93,7 @@ def main(
         for place in places:
             with Ground(place) as ground:
                 tests, excluded[place] = chosen(ground, match, ratchet)
-                results[place] = judge(ground, tests, timeout, retries or int(ratchet), verbose)
+                results[place] = judge(ground, tests, timeout, retries, verbose)
     except LabError as exc:
         click.echo(f"conformance: {exc}", err=True)
         missing = isinstance(exc, NoSuite)
@@ -118,6 +120,8 @@ def _report(results: dict[str, dict[str, Outcome]], excluded: dict[str, int]) ->
         skips = [outcome.why for outcome in found.values() if outcome.status == "skip"]
         reasons = ", ".join(f"{why} ({skips.count(why)})" for why in sorted(set(skips)))
         skipped = f"; skipped by the suite itself: {reasons}" if skips else ""
+        again = sum(outcome.attempts > 1 and outcome.passed for outcome in found.values())
+        skipped += f"; {again} passed at the second attempt only" if again else ""
         click.echo(f"{place}: {excluded[place]} more do not apply (conformance/exclusions.toml){skipped}")
 
 

@@ -150,33 +150,38 @@ def run_class(ground: Ground, kind: str, tests: list[str], timeout: float) -> It
     """
     left = list(tests)
     while left:
-        runner, current, begun, fixture = Runner(ground, timeout, kind, *left), "", time.monotonic(), None
-        ended = False
-        for event in runner.events():
-            if event["event"] == "begin":
-                current, begun = event["test"], time.monotonic()
-            elif event["event"] == "end":
-                left.remove(event["test"])
-                current = ""
-                yield event["test"], Outcome(event["status"], event["why"], event["seconds"])
-            elif event["event"] == "fixture":
-                fixture = Outcome(event["status"], f"setting up the class: {event['why']}")
-            elif event["event"] == "done":
-                ended = True
-                break
-            else:
-                status, why = ("timeout", _where(runner.log())) if event["event"] == "silent" else ("crash", "")
-        if not ended:
-            outcome = Outcome(status, why or f"exit code {runner.process.poll()}", round(time.monotonic() - begun, 1))
-            lost = [current] if current else list(left)  # between tests, or before the first: none of them can be run
-            yield from ((test, outcome) for test in lost)
-            left = [test for test in left if test not in lost]
-        elif left:
-            yield from ((test, fixture or Outcome("error", "was not run")) for test in left)
-            left = []
-        runner.end(EXIT_TIMEOUT if ended else 0.0)
-        if not ended:
+        runner = Runner(ground, timeout, kind, *left)
+        current, begun, fixture, lost = "", time.monotonic(), None, None
+        try:
+            for event in runner.events():
+                if event["event"] == "begin":
+                    current, begun = event["test"], time.monotonic()
+                elif event["event"] == "end":
+                    left.remove(event["test"])
+                    current = ""
+                    yield event["test"], Outcome(event["status"], event["why"], event["seconds"])
+                elif event["event"] == "fixture":
+                    fixture = Outcome(event["status"], f"setting up the class: {event['why']}")
+                elif event["event"] == "done":
+                    fixture = fixture or Outcome("error", "was not run")
+                    yield from ((test, fixture) for test in left)
+                    left = []
+                    break
+                else:
+                    lost = _lost(runner, event["event"] == "silent", round(time.monotonic() - begun, 1))
+        finally:
+            runner.end(0.0 if left else EXIT_TIMEOUT)
+        if lost:
+            named = [current] if current else left  # between tests, or before the first: none of them can be run
+            yield from ((test, lost) for test in named)
+            left = [test for test in left if test not in named]
             ground.renew()
+
+
+def _lost(runner: Runner, silent: bool, seconds: float) -> Outcome:
+    if silent:
+        return Outcome("timeout", _where(runner.log()), seconds)
+    return Outcome("crash", f"exit code {runner.process.wait()}", seconds)
 
 
 def _where(log: str) -> str:

@@ -83,6 +83,7 @@ def test_the_ratchet_fails_when_a_test_fails_that_passed_before(monkeypatch: pyt
 def test_a_second_attempt_that_passes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     done = judged(monkeypatch, Outcome("timeout", "no progress"), Outcome("pass"))
     assert done.exit_code == 0
+    assert "1 passed at the second attempt only" in done.output
     assert re.search(r"pass at attempt 2 .*TestA.test_b  at first timeout: no progress", done.output)
 
 

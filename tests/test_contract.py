@@ -7,13 +7,14 @@ for what only threads do otherwise. ``processes`` is the stdlib itself, so a tes
 from __future__ import annotations
 
 import datetime
+import logging
 import pickle
 import queue
 import signal
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing import connection
+from multiprocessing import connection, util
 from multiprocessing import pool as stdlib_pool
 from typing import Any
 
@@ -221,6 +222,16 @@ def test_a_killed_child_has_minus_the_signals_number(remote: Any, way: str, numb
     getattr(child, way)()
     child.join(TIMEOUT)
     assert child.exitcode == -number
+
+
+def test_what_the_stdlibs_logger_says_in_a_child_appears_if_it_was_asked_for(
+    remote: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(util, "_log_to_stderr", True)
+    logger = remote.get_logger()
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    finish(start(remote, targets.nothing))
+    shown(lambda: capfd.readouterr().err, "child process calling self.run()")
 
 
 def test_a_thread_refuses_to_be_killed(threads: Any) -> None:

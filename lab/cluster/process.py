@@ -284,6 +284,7 @@ def _preparation(popen: Popen, name: str) -> dict[str, Any]:
         "init_main_from_name",
         "init_main_from_path",
         "log_level",
+        "log_to_stderr",
     )
     return {
         "issued": popen._run.server_ms(),
