@@ -168,7 +168,7 @@ def deadletters(as_json: bool, clear: bool) -> None:
 @click.option("--hosts", type=click.IntRange(1, 1000), help="Number of hosts. [default: CROSSHOST_HOSTS, or 3]")
 @click.option("--slots", type=click.IntRange(1, 1000), help="Processes per host. [default: CROSSHOST_SLOTS, or 4]")
 @click.option("--job-slots", type=click.IntRange(0, 1000), default=2, show_default=True, help="Job chunks per host.")
-@click.option("--durable", is_flag=True, help="Keep what Valkey holds in a file, and start it again when it dies.")
+@click.option("--durable", is_flag=True, help="Keep what Valkey holds in a file, and start again what dies.")
 @json_flag
 def fleet(hosts: int | None, slots: int | None, job_slots: int, durable: bool, as_json: bool) -> None:
     """Keep a fleet running here until Ctrl-C.
@@ -234,6 +234,29 @@ def breakeven(functions: tuple[str, ...], places: list[str], input: str | None, 
     from producer.breakeven import command
 
     command.run(functions, places, input, as_json)
+
+
+@main.command()
+@click.option(
+    "--kills", type=click.IntRange(0, 1000), default=20, show_default=True, help="Of hosts, slots, processes."
+)
+@click.option("--redis-restarts", type=click.IntRange(0, 1000), default=10, show_default=True, help="By SIGKILL.")
+@click.option("--cuts", type=click.IntRange(0, 1000), default=5, show_default=True, help="Of all connections to Redis.")
+@click.option("--items", type=click.IntRange(1, 1_000_000), default=4000, show_default=True, help="Calls.")
+@click.option("--seconds", type=click.FloatRange(1), default=60.0, show_default=True, help="In which the blows fall.")
+@click.option("--seed", type=int, help="Of an earlier run, to repeat its plan.")
+@json_flag
+def chaos(
+    kills: int, redis_restarts: int, cuts: int, items: int, seconds: float, seed: int | None, as_json: bool
+) -> None:
+    """Break a fleet while it works, and see what is lost.
+
+    Starts a fleet of its own and maps a function over a pool, while hosts, slots, processes and Redis are killed and
+    connections are cut. Then compares what was accepted with what was done.
+    """
+    from producer.chaos import command
+
+    sys.exit(command.run(kills, redis_restarts, cuts, items, seconds, seed, as_json))
 
 
 for job_command in COMMANDS:

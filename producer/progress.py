@@ -24,6 +24,11 @@ class Progress:
         """Show a step that begins."""
         self._write(f"\r\x1b[2K{text}" if self._rewrites else f"{text}\n")
 
+    def tick(self, text: str) -> None:
+        """Show how far a step has got, where that does not fill a file with lines."""
+        if self._rewrites:
+            self.say(text)
+
     def clear(self) -> None:
         """Take the line off the terminal."""
         if self._rewrites:

@@ -30,6 +30,8 @@ from lab.errors import BrokerUnreachable, FleetFailed, LabError
 
 START_TIMEOUT = 50.0
 STOP_TIMEOUT = 3.0
+LOOK = 0.25
+"""Seconds between two looks at who has died."""
 
 
 class Fleet:
@@ -38,7 +40,7 @@ class Fleet:
     Args:
         hosts: Number of hosts, named ``host-1``, ``host-2`` ...
         slots: Processes that one host runs at once.
-        durable: Have Valkey write what it holds to an append-only file, and start it again when it dies.
+        durable: Have Valkey write what it holds to an append-only file, and start again whatever dies.
         job_slots: Chunks of jobs that one host runs at once besides; with 0 no host takes jobs.
         delay_line: Whether all, and whoever else comes, reach Valkey through one (``worker.delay``).
     """
@@ -63,15 +65,9 @@ class Fleet:
         """
         self.authkey_file.touch(mode=0o600)
         self.authkey_file.write_text(secrets.token_hex(32))
-        self._start_valkey()
-        if self.delay_line:
-            here, there = self.directory / "line.sock", self.directory / "valkey.sock"
-            line = [sys.executable, "-P", "-m", "worker.delay", "--listen", str(here), "--to", str(there)]
-            self._spawn("delay-line", line, {})
-        for name in self.names:
-            self._spawn_worker(name, name, self.slots)
-            if self.job_slots:
-                self._spawn_worker(f"{name}-jobs", name, self.job_slots, "--queues", "jobs,jobs.long")
+        parts = ["valkey", *(["delay-line"] if self.delay_line else []), *self.names]
+        for name in [*parts, *(f"{name}-jobs" for name in self.names if self.job_slots)]:
+            self._start_part(name)
         self._wait_until_ready()
 
     def stop(self) -> None:
@@ -88,15 +84,28 @@ class Fleet:
         """The name of a part that has ended, if any."""
         return next((name for name, process in self.processes.items() if process.poll() is not None), None)
 
-    def revive(self) -> bool:
-        """Start Valkey again if it has died and is durable; whether it was."""
-        if not self.durable or self.processes["valkey"].poll() is None:
-            return False
-        self._start_valkey()
-        return True
+    def revive(self) -> list[str]:
+        """Start again what has died, if the fleet is durable; the names of those parts."""
+        if not self.durable:
+            return []
+        dead = [name for name, process in self.processes.items() if process.poll() is not None]
+        for name in dead:
+            self._start_part(name)
+        return dead
 
-    def _start_valkey(self) -> None:
-        self._spawn("valkey", [str(get_binary_path()), *_valkey_options(self.directory, self.durable)], {})
+    def _start_part(self, name: str) -> None:
+        if name == "valkey":
+            self._spawn(name, [str(get_binary_path()), *_valkey_options(self.directory, self.durable)], {})
+        elif name == "delay-line":
+            here, there = self.directory / "line.sock", self.directory / "valkey.sock"
+            line = [sys.executable, "-P", "-m", "worker.delay", "--listen", str(here), "--to", str(there)]
+            self._spawn(name, line, {})
+        else:
+            host = name.removesuffix("-jobs")
+            jobs = host != name
+            command = [sys.executable, "-P", "-m", "worker", "--name", host]
+            command += ["--slots", str(self.job_slots), "--queues", "jobs,jobs.long"] if jobs else []
+            self._spawn(name, command if jobs else [*command, "--slots", str(self.slots)], self._env())
 
     def log_of(self, name: str) -> str:
         """The last lines that a part has logged."""
@@ -111,12 +120,8 @@ class Fleet:
             "CROSSHOST_TMPDIR": os.environ.get("TMPDIR", ""),
         }
 
-    def _spawn_worker(self, part: str, host: str, slots: int, *options: str) -> None:
-        command = [sys.executable, "-P", "-m", "worker", "--slots", str(slots), "--name", host, *options]
-        self._spawn(part, command, self._env())
-
     def _spawn(self, name: str, command: list[str], env: dict[str, str]) -> None:
-        with open(self.directory / f"{name}.log", "wb") as log:
+        with open(self.directory / f"{name}.log", "ab") as log:
             self.processes[name] = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -180,13 +185,13 @@ def _serve(fleet: Fleet) -> None:
         selector.register(sys.stdin.buffer, selectors.EVENT_READ)
         reported: set[str] = set()
         while True:
-            if selector.select(1.0) and not os.read(sys.stdin.fileno(), 4096):
+            if selector.select(LOOK) and not os.read(sys.stdin.fileno(), 4096):
                 return
-            if fleet.revive():
-                print("valkey ended and was started again", file=sys.stderr, flush=True)
-            if (name := fleet.dead()) and name not in reported:
-                reported.add(name)
-                print(f"{name} ended:\n{fleet.log_of(name)}", file=sys.stderr, flush=True)
+            for name in fleet.revive():
+                print(f"{name} ended and was started again", file=sys.stderr, flush=True)
+            if (dead := fleet.dead()) and dead not in reported:
+                reported.add(dead)
+                print(f"{dead} ended:\n{fleet.log_of(dead)}", file=sys.stderr, flush=True)
 
 
 class _Stopped(BaseException):
@@ -200,7 +205,7 @@ def _stop(_signum: int, _frame: FrameType | None) -> None:
 @click.command()
 @click.option("--hosts", type=click.IntRange(1, 100), default=3, show_default=True)
 @click.option("--slots", type=click.IntRange(1, 1000), default=4, show_default=True)
-@click.option("--durable", is_flag=True, help="Keep what Valkey holds in a file, and start it again when it dies.")
+@click.option("--durable", is_flag=True, help="Keep what Valkey holds in a file, and start again what dies.")
 @click.option("--job-slots", type=click.IntRange(0, 1000), default=0, show_default=True)
 @click.option("--delay-line", is_flag=True, help="Put one between the hosts and Valkey, for producer --rtt.")
 def main(hosts: int, slots: int, durable: bool, job_slots: int, delay_line: bool) -> None:

@@ -47,6 +47,8 @@ class ClusterContext(context.BaseContext):
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings
         self._fleet: EmbeddedFleet | None = None
+        self.durable = False
+        """Whether an embedded fleet starts again what dies of it."""
         self.delay_line = False
         """Whether an embedded fleet is started with what ``go_away`` needs."""
         self._distance: Distance | None = None
@@ -58,6 +60,11 @@ class ClusterContext(context.BaseContext):
         if self._settings is None:
             self._settings = Settings.from_env()
         return self._settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        assert runs.current() is None, "the settings are chosen before the first use"
+        self._settings = settings
 
     @property
     def embedded(self) -> bool:
@@ -75,7 +82,7 @@ class ClusterContext(context.BaseContext):
         settings = self.settings
         if not settings.broker_url:
             # before anything else is registered, so that it is stopped after everything else
-            self._fleet = EmbeddedFleet(settings, delay_line=self.delay_line)
+            self._fleet = EmbeddedFleet(settings, durable=self.durable, delay_line=self.delay_line)
             util.Finalize(None, self._fleet.stop, exitpriority=-200)
             settings = self._settings = replace(self._fleet.start(), host=settings.host)
         settings.require_key()

@@ -30,7 +30,7 @@ class EmbeddedFleet:
 
     Args:
         settings: Number of hosts and slots, lease, how long jobs are kept.
-        durable: Whether it outlives its Valkey, which then writes to disk (``worker.fleet``).
+        durable: Whether what dies of it is started again, and Valkey writes to disk what it holds (``worker.fleet``).
         job_slots: Chunks of jobs that a host runs at once; with 0 the fleet takes no jobs.
         delay_line: Whether Redis can be put at a distance (``lab.cluster.distance``).
     """

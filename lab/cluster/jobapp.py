@@ -69,7 +69,7 @@ def make_job_app(settings: Settings) -> JobApp:
     """
     settings.require_key()
     app: JobApp = make_app(settings, JobApp)
-    app.settings, app.records = settings, Records(Store(settings.broker_url), settings)
+    app.settings, app.records = settings, Records(Store(settings.broker_url, settings.outage), settings)
     app.conf.update(
         # Several queues, as a chunk of minutes must not stand before one of milliseconds. A free slot looks into them in
         # this order; a worker that takes only the first keeps its slots for short chunks (worker --queues jobs).

@@ -33,6 +33,8 @@ class Outage:
     def __init__(self, address: str, patience: float, tell: bool = False) -> None:
         self.address, self.patience = address, patience
         self.met = False
+        self.over_at = 0.0
+        """When the last one ended, by ``time.monotonic()``."""
         self._tell, self._told = tell, False
         self._lock = threading.Lock()
         self._since: float | None = None
@@ -66,6 +68,7 @@ class Outage:
             return
         with self._lock:
             since, self._since, self.met = self._since, None, True
+            self.over_at = self.over_at if since is None else time.monotonic()
             told, self._told = self._told, False
         if told and since is not None:
             self._say(f"answers again, after {time.monotonic() - since:.1f} s.")

@@ -48,6 +48,8 @@ MAX_BATCH = 256
 MAX_DEATHS = 3
 SEND_AT_ONCE = 200
 ALONE_SECONDS = 0.0002
+TRY_AGAIN = 5.0
+"""Seconds after which a pool looks again for a slot for a worker that found none."""
 SEND_BYTES = 4096
 NAMES = ("seen", "calls", "results", "parked", "deaths")
 SENTINEL = (1 << 64) - 1
@@ -187,6 +189,8 @@ class Pool(pool.Pool):
         NotEnoughSlots: The fleet has fewer free slots than the pool has processes.
     """
 
+    _told = False
+
     def __init__(
         self,
         processes: int | None = None,
@@ -225,7 +229,9 @@ class Pool(pool.Pool):
 
     def _not_replaced(self, exc: LabError) -> None:
         """A worker that ended has no successor: go on with the others, or fail if there is none."""
-        print(f"crosshost: a worker of the pool could not be replaced: {exc}", file=sys.stderr)
+        if not self._told:
+            print(f"crosshost: a worker of the pool could not be replaced: {exc}", file=sys.stderr)
+            self._told = True  # it is tried again, and again
         if isinstance(exc, BrokerUnreachable) or not any(worker.pid and worker.is_alive() for worker in self._pool):  # type: ignore[attr-defined]
             self._answers.fail_pending(exc)
 
@@ -313,19 +319,27 @@ class PoolWorker(Process):
 
 
 class _NeverStarted:
-    """Takes the place of a worker that could not be started: nothing happens to it until it is joined or terminated."""
+    """Takes the place of a worker that could not be started, for a while: then it ends, and the pool tries again."""
 
     process_id, pid, host, load_error = "", 0, "", None
 
     def __init__(self) -> None:
         self.returncode: int | None = None
         self.sentinel, self._write_end = os.pipe()
+        self._timer = threading.Timer(TRY_AGAIN, self._end)
+        self._timer.daemon = True
+        self._timer.start()
         util.Finalize(self, _close_both, (self.sentinel, self._write_end))
+
+    def _end(self) -> None:
+        self.returncode = 1
+        os.write(self._write_end, b"!")  # wakes the pool, which waits for its workers' ends
 
     def poll(self) -> int | None:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
+        self._timer.cancel()
         self.returncode = 1
         return 1
 
@@ -433,6 +447,11 @@ class Calls:
             self._sent += len(blobs)
             if blob is None:
                 return
+
+    def held_by(self, worker: str) -> set[int]:
+        """The numbers of the calls that a worker has taken and not answered."""
+        taken = self.run.store.call("LRANGE", self.key("taken", worker), 0, -1)
+        return {_NUMBER.unpack_from(blob, MAC_SIZE)[0] for blob in taken}
 
     def recover(self, worker: str) -> tuple[tuple[int, int] | None, int]:
         """Put back what a dead worker had taken; the call that was given up, if any, and how many it held."""

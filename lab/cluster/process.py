@@ -15,6 +15,7 @@ import signal
 import struct
 import sys
 import threading
+import time
 from contextlib import suppress
 from multiprocessing import context, process, reduction, spawn, util
 from typing import Any
@@ -147,16 +148,25 @@ class Popen:
 
         from lab.cluster.context import default_context
 
-        try:
-            default_context().app.send_task(
-                PROCESS_TASK, [self._run.id, self.process_id], queue=PROCESS_QUEUE, ignore_result=True
-            )
-        except (OperationalError, RedisError, OSError) as exc:
-            raise BrokerUnreachable(f"The message that starts a process could not be sent: {exc}") from exc
+        for last in (False, False, True):
+            try:
+                default_context().app.send_task(
+                    PROCESS_TASK, [self._run.id, self.process_id], queue=PROCESS_QUEUE, ignore_result=True
+                )
+            except (OperationalError, RedisError, OSError) as exc:
+                if last:
+                    raise BrokerUnreachable(f"The message that starts a process could not be sent: {exc}") from exc
+                self._run.store.call("PING")  # waits until Redis is back, if it went away
+            else:
+                return  # if an earlier message has arrived as well, a slot refuses the second: a process is claimed once
 
     def _wait_for_start(self, key: str) -> None:
-        timeout = self._run.settings.start_timeout
+        timeout, outage, begun = self._run.settings.start_timeout, self._run.store.outage, time.monotonic()
         while not self._started(timeout):
+            if outage.on or outage.over_at > begun:  # the time in which Redis was away is not the fleet's
+                self._run.store.call("PING")
+                begun = time.monotonic()
+                continue
             # Excluded: a slot taking the payload just as we give up. Whoever removes it first, wins.
             taken = self._run.eval(WITHDRAW, [key, self._run.key("ends", self.process_id)], self.process_id)
             if taken == 1:
