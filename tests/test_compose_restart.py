@@ -41,15 +41,18 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.mark.parametrize("how", ["restart", "kill"])
 def test_a_pool_survives_a_redis_that_restarts(fleet: Fleet, how: str) -> None:
-    program = fleet.python(PROGRAM)
-    assert program.stdout
-    assert program.stdout.readline() == "started\n"
-    if how == "restart":
-        fleet.compose("restart", "redis")
-    else:
-        fleet.compose("kill", "redis")
-        fleet.compose("start", "redis")
-    out, err = program.communicate(timeout=180)
+    with fleet.python(PROGRAM) as program:
+        try:
+            assert program.stdout
+            assert program.stdout.readline() == "started\n"
+            if how == "restart":
+                fleet.compose("restart", "redis")
+            else:
+                fleet.compose("kill", "redis")
+                fleet.compose("start", "redis")
+            out, err = program.communicate(timeout=120)
+        finally:
+            program.kill()  # where it has ended, this does nothing
     assert program.returncode == 0, out + err
     assert f"{CALLS} answered" in out, out + err
     assert "then 0 1" in out

@@ -214,8 +214,11 @@ def check_address(_ctx: click.Context, _option: click.Parameter, address: str) -
 def main(listen: str, to: str) -> None:
     """Stand between a fleet and its Redis, and add to their round trip what a measuring command asks for."""
     _wake_on_time()
-    with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop) as runner:
-        runner.run(serve(listen, to))
+    try:
+        with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop) as runner:
+            runner.run(serve(listen, to))
+    except OSError as exc:
+        raise click.ClickException(f"Cannot listen at {listen}: {exc.strerror}. Is another line there?") from exc
 
 
 def _wake_on_time() -> None:
