@@ -236,17 +236,17 @@ class _Workers(pool.Pool):
         super().terminate()
         self.join()
 
-    def _recover(self, worker: PoolWorker) -> int:
-        held = super()._recover(worker)
+    def _recover(self, worker: PoolWorker) -> bool:
+        ready = super()._recover(worker)
         # Excluded: workers that die in their initializer, each replaced by one that dies in its initializer, for ever.
-        self._in_vain = 0 if held or not worker.exitcode else self._in_vain + 1
-        failed = worker.exitcode == SETUP_FAILED and not held
+        self._in_vain = 0 if ready or not worker.exitcode else self._in_vain + 1
+        failed = worker.exitcode == SETUP_FAILED and not ready
         if (failed or self._in_vain > MAX_DEATHS * self.size) and (executor := self._executor()):
             executor._break(
-                f"A worker on host {worker.host} ended with exit code {worker.exitcode} before it took a call.",
-                "Its initializer raised, or could not be loaded there: its traceback is on standard error.",
+                f"A worker on host {worker.host} ended with exit code {worker.exitcode} before it was ready for calls.",
+                "Its initializer raised, or died, or could not be loaded there: see what it printed on standard error.",
             )
-        return held
+        return ready
 
 
 class _Call:
