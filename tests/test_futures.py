@@ -224,13 +224,13 @@ def test_a_call_that_kills_every_worker_is_lost_alone(cluster_executor: Any, dea
 
 def test_workers_that_die_in_their_initializer_are_not_replaced_for_ever(cluster_executor: Any) -> None:
     pool = cluster_executor(1, targets.die)
-    with pytest.raises(BrokenClusterPool, match="before it took a call"):
+    with pytest.raises(BrokenClusterPool, match="before it was ready"):
         pool.submit(targets.square, 1).result(TIMEOUT)
 
 
 def test_an_initializer_that_cannot_be_loaded_breaks_the_executor(cluster_executor: Any, capfd: Any) -> None:
     pool = cluster_executor(1, targets.take, (Unloadable(),))
-    with pytest.raises(BrokenClusterPool, match="exit code 1 before it took a call"):
+    with pytest.raises(BrokenClusterPool, match="exit code 1 before it was ready"):
         pool.submit(targets.nap, 1.0).result(TIMEOUT)
     assert "made to fail while loading" in capfd.readouterr().err
 

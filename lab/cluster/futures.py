@@ -31,7 +31,7 @@ from lab.errors import ExitCode, LabError, WorkerLost
 T = TypeVar("T")
 
 AHEAD_SECONDS = 0.02
-"""A call that is answered sooner may have one more ahead of it: what is ahead is worth about this many seconds."""
+"""A call that is answered sooner makes room for one more ahead, a later one takes it: so what is ahead is worth this."""
 
 MAX_AHEAD = 32
 """Calls ahead, for each worker, at the most: more makes nothing faster."""
@@ -166,10 +166,8 @@ class ClusterExecutor(process.ProcessPoolExecutor):
             if future not in self._running:
                 return  # the executor broke while its answer was on the way
             self._running.remove(future)
-            if time.perf_counter() - begun < AHEAD_SECONDS:
-                self._ahead = min(self._ahead + 1, MAX_AHEAD * self._max_workers)
-            else:
-                self._ahead = max(self._ahead // 2, self._max_workers + 1)
+            step = 1 if time.perf_counter() - begun < AHEAD_SECONDS else -1
+            self._ahead = min(max(self._ahead + step, self._max_workers + 1), MAX_AHEAD * self._max_workers)
             self._hand_over()
         settle(future, value)
 
@@ -236,17 +234,17 @@ class _Workers(pool.Pool):
         super().terminate()
         self.join()
 
-    def _recover(self, worker: PoolWorker) -> int:
-        held = super()._recover(worker)
+    def _recover(self, worker: PoolWorker) -> bool:
+        ready = super()._recover(worker)
         # Excluded: workers that die in their initializer, each replaced by one that dies in its initializer, for ever.
-        self._in_vain = 0 if held or not worker.exitcode else self._in_vain + 1
-        failed = worker.exitcode == SETUP_FAILED and not held
+        self._in_vain = 0 if ready or not worker.exitcode else self._in_vain + 1
+        failed = worker.exitcode == SETUP_FAILED and not ready
         if (failed or self._in_vain > MAX_DEATHS * self.size) and (executor := self._executor()):
             executor._break(
-                f"A worker on host {worker.host} ended with exit code {worker.exitcode} before it took a call.",
-                "Its initializer raised, or could not be loaded there: its traceback is on standard error.",
+                f"A worker on host {worker.host} ended with exit code {worker.exitcode} before it was ready for calls.",
+                "Its initializer raised, or died, or could not be loaded there: see what it printed on standard error.",
             )
-        return held
+        return ready
 
 
 class _Call:

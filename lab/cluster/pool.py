@@ -147,11 +147,10 @@ RECOVER = Script(
     _NUMBER_OF
     + """
 local calls, taken, seen, deaths = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local given_up, held = -1, 0
+local given_up, ready = -1, redis.call('SISMEMBER', registry, taken)
 while true do
   local blob = redis.call('RPOP', taken)
   if not blob then break end
-  held = held + 1
   local n, put_back = number(blob), true
   if redis.call('LLEN', taken) == 0 then     -- the first of the list is the one that was running
     put_back = redis.call('HINCRBY', deaths, n, 1) < tonumber(ARGV[3])
@@ -164,7 +163,7 @@ while true do
 end
 keep(calls)
 keep(deaths)
-return {given_up, held}
+return {given_up, ready}
 """
 )
 
@@ -235,17 +234,20 @@ class Pool(pool.Pool):
         if isinstance(exc, BrokerUnreachable) or not any(worker.pid and worker.is_alive() for worker in self._pool):  # type: ignore[attr-defined]
             self._answers.fail_pending(exc)
 
-    def _recover(self, worker: PoolWorker) -> int:
-        """Put back what a worker that ended had taken; how many calls that were. If its host could not load it, give up."""
+    def _recover(self, worker: PoolWorker) -> bool:
+        """Put back what a worker that ended had taken; whether it had come so far as to ask for work.
+
+        If its host could not load it, the pool gives up.
+        """
         if worker.load_error is not None:
             # A successor would end in the same way, and so on for ever: multiprocessing's pool does that.
             self._load_error = worker.load_error
             self._answers.fail_pending(worker.load_error)
         try:
-            given_up, held = self._calls.recover(worker.process_id)
+            given_up, ready = self._calls.recover(worker.process_id)
         except BrokerUnreachable as exc:
             self._answers.fail_pending(exc)
-            return 0
+            return True
         if given_up is not None:
             job, index = given_up
             lost = WorkerLost(
@@ -254,7 +256,7 @@ class Pool(pool.Pool):
                 "Run the same call in this process to see why: it exits, crashes, or uses more memory than there is.",
             )
             self._settle(job, index, (False, lost))
-        return held
+        return ready
 
     def _settle(self, job: int, index: int, outcome: tuple[bool, Any]) -> None:
         result = self._cache.get(job)  # type: ignore[attr-defined]
@@ -453,13 +455,13 @@ class Calls:
         taken = self.run.store.call("LRANGE", self.key("taken", worker), 0, -1)
         return {_NUMBER.unpack_from(blob, MAC_SIZE)[0] for blob in taken}
 
-    def recover(self, worker: str) -> tuple[tuple[int, int] | None, int]:
-        """Put back what a dead worker had taken; the call that was given up, if any, and how many it held."""
+    def recover(self, worker: str) -> tuple[tuple[int, int] | None, bool]:
+        """Put back what a dead worker had taken; the call that was given up, if any, and whether it had begun to work."""
         taken = self.key("taken", worker)
         keys = [self.key("calls"), taken, self.key("seen"), self.key("deaths")]
-        given_up, held = self.run.eval(RECOVER, keys, MAX_DEATHS)
+        given_up, ready = self.run.eval(RECOVER, keys, MAX_DEATHS)
         self.run.post(DISCARD, [taken])
-        return self.pending.pop(given_up, None), held
+        return self.pending.pop(given_up, None), bool(ready)
 
     def drop(self) -> None:
         """Forget every task that no worker has taken."""
@@ -563,7 +565,6 @@ class TakenCalls:
         self._run, self._workers = run, workers
         keys = [f"{name}:{part}" for part in ("calls", f"taken:{run.me}", "results", "seen", "parked")]
         self._calls, self._taken, self._results, self._seen, self._parked = self._keys = keys
-        run.post(REGISTER, [self._taken])
         self._batch: deque[bytes] = deque()
         self._unsent: list[Any] = []
         self._unsent_bytes = self._finished = 0
@@ -580,6 +581,7 @@ class TakenCalls:
         """The next task, or None to end."""
         if self._finalizer is None:  # not before: the bootstrap of a process clears what was registered earlier
             self._finalizer = util.Finalize(self, self._leave, exitpriority=10)
+            self._run.post(REGISTER, [self._taken])  # not before: it says that the initializer is done
         while True:
             with self._changed:
                 blob = self._batch.popleft() if self._batch else None
