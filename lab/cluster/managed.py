@@ -49,6 +49,7 @@ return redis.call('HINCRBY', KEYS[3], 'unfinished', -1)
 UNFINISHED = Script("return tonumber(redis.call('HGET', KEYS[3], 'unfinished') or 0)", numbered=False)
 
 _dumps, _loads = reduction.ForkingPickler.dumps, reduction.ForkingPickler.loads
+_at_exit: Any = None
 _held: dict[str, Any] = {}
 """Locks that this process holds, with their managed objects: holding one keeps it, even without a proxy."""
 
@@ -121,8 +122,10 @@ def _managed(key: str) -> Any:
 
 
 def _note_held(key: str, lock: Lock) -> None:
-    if not _held and lock.primitive._semlock.run.me != ROOT:  # whose end is the end of all locks
-        util.Finalize(None, _leave_locks, exitpriority=5)  # a killed process runs no finalizer
+    global _at_exit
+    # Not for the program itself, whose end is the end of all locks. A killed process runs no finalizer.
+    if lock.primitive._semlock.run.me != ROOT and (_at_exit is None or not _at_exit.still_active()):
+        _at_exit = util.Finalize(None, _leave_locks, exitpriority=5)
     _held[key] = lock, objects.find("live", key)
 
 

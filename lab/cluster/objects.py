@@ -11,7 +11,8 @@
 
 An object lives as long as somebody refers to it: a process through its proxies, or another object that contains one. A
 proxy that was pickled in any other way (for a queue, or as an argument) may be loaded anywhere, at any time, so from then
-on its object lives until the manager is shut down. What only a dead process referred to goes at the next look.
+on its object lives until the manager is shut down. So does one to which only a process referred that has ended: nobody is
+there to say that it let go.
 
 On Redis: hash ``object:ID`` (manager, version, state, contains: the objects in it, keys: the primitive's), set
 ``object:ID:refs`` (who refers to it), set ``manager:ID`` (its objects).
