@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
 
 from lab.cluster import deadletters
 from lab.cluster.deadletters import DeadLetter
@@ -12,9 +11,6 @@ from lab.cluster.store import Store
 from lab.errors import BadSettings
 from lab.settings import Settings
 from producer import output
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 def show(as_json: bool, clear: bool) -> None:
@@ -34,22 +30,14 @@ def show(as_json: bool, clear: bool) -> None:
     letters = deadletters.read(call, DEAD_KEY)
     if as_json:
         output.write_json([asdict(each) | {"when": each.when} for each in letters])
-    elif letters:
-        output.write_rich([table(letters)])
     else:
-        output.write("No dead letters.\n")
+        output.write("".join(map(lines, letters)) or "No dead letters.\n")
     if clear:
         deadletters.clear(call, DEAD_KEY, len(letters))
 
 
-def table(letters: list[DeadLetter]) -> Table:
-    """A row per letter; GIVEN is how often a worker was given it."""
-    from rich.table import Table
-    from rich.text import Text
-
-    rows: Any = Table.grid(padding=(0, 3))
-    rows.add_row("TIME", "QUEUE", "TASK", "ID", "GIVEN", "REASON", style="bold")
-    for each in letters:
-        told = (each.when, each.queue, each.task or "-", each.id or "-", str(each.deliveries), each.reason)
-        rows.add_row(*map(Text, told))  # as text: what strangers wrote is not markup
-    return rows  # type: ignore[no-any-return]
+def lines(letter: DeadLetter) -> str:
+    """A letter in two lines; what strangers wrote cannot steer the terminal."""
+    head = (letter.when, letter.queue or "-", letter.task or "-", letter.id or "-", f"given {letter.deliveries}x")
+    text = "  ".join(head) + f"\n    {letter.reason}"
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text) + "\n"

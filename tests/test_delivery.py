@@ -122,14 +122,16 @@ def test_refused_starts_are_dead_letters_and_each_role_may_do_what_that_needs(ro
     until(lambda: len(roles.dead()) == 2, "the replay is a dead letter")
     assert "replay" in roles.dead()[0].reason
     app.send_task(PROCESS_TASK, ["only one"], queue=PROCESS_QUEUE)
-    app.send_task("worker.no_such_task", [], queue=PROCESS_QUEUE)
+    app.send_task("worker.no_such_task", [], queue=PROCESS_QUEUE, task_id="\x1b[2J clears the screen")
     until(lambda: len(roles.dead()) == 4, "a call of the wrong shape and an unknown task are dead letters")
     app.close()
 
     letters = json.loads(roles.run("producer", "-m", "producer", "deadletters", "--json"))
     assert {each["task"] for each in letters} == {PROCESS_TASK, "worker.no_such_task"}
     assert all(each["when"].startswith("20") and each["id"] and each["reason"] for each in letters)
-    assert "no such task" in roles.run("producer", "-m", "producer", "deadletters", "--clear")
+    shown = roles.run("producer", "-m", "producer", "deadletters", "--clear")
+    assert "no such task" in shown
+    assert "\x1b" not in shown
     assert roles.run("producer", "-m", "producer", "deadletters") == "No dead letters.\n"
 
     assert worker.poll() is None
