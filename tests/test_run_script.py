@@ -177,8 +177,8 @@ if __name__ == "__main__":
     event = multiprocessing.Event()
     process = multiprocessing.Process(target=wait, args=(event,))
     process.start()
-    print("waiting", flush=True)
     try:
+        print("waiting", flush=True)
         while process.is_alive():
             process.join(0.2)  # for a wait without end may begin just after the signal has come, unheard
     except KeyboardInterrupt:
