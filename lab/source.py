@@ -94,6 +94,7 @@ class Own:
         """Let the import system find them; modules that are imported already stay as they are."""
         global _installed
         _installed = self
+        _not_own()  # while our finder is not asked yet: working this out imports modules
         sys.path_hooks.insert(0, self.finder)
         for path in [path for path in sys.path_importer_cache if is_own(path, self.root)]:
             del sys.path_importer_cache[path]
@@ -134,7 +135,8 @@ class Own:
         vars(module).update(__builtins__=sys.modules["builtins"])
         if sys.version_info < (3, 14):  # from then on they are computed when they are asked for
             vars(module).update(__annotations__={})
-        sys.modules["__main__"] = sys.modules[name] = module
+        # under both names: what a child made of the main module's classes comes back as the second one's
+        sys.modules["__main__"] = sys.modules["__mp_main__"] = module
         exec(code, vars(module))  # noqa: S102 - the program itself
         return module
 

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ def write(folder: Path, name: str, text: str) -> Path:
 # --- the same output in every place ---------------------------------------------------------------------------------
 
 
+@lru_cache
+def under_python(path: Path) -> subprocess.CompletedProcess[str]:
+    return python(path, cwd=path.parent)
+
+
 def told(output: str) -> str:
     """What a program printed, but for the ids of processes and threads."""
     return re.sub(r"(process|thread): \d+", r"\1: ID", output)
@@ -73,7 +79,7 @@ def told(output: str) -> str:
 def test_an_example_says_in_each_place_what_it_says_under_python(
     path: Path, place: str, fleet: dict[str, str], tmp_path: Path
 ) -> None:
-    expected, done = python(path, cwd=tmp_path), run(path, place, cwd=tmp_path, env=fleet)
+    expected, done = under_python(path), run(path, place, cwd=tmp_path, env=fleet)
     assert (done.returncode, done.stderr) == (0, "")
     # three processes of the pool print into one line, each when it ends
     words = (sorted if path.stem == "pool_of_three" else list)(told(done.stdout).split())
@@ -93,7 +99,7 @@ def test_the_counter_without_a_lock_never_says_more_than_500(place: str, fleet: 
 def test_a_program_that_knows_nothing_of_places_says_the_same_in_each(
     path: Path, place: str, fleet: dict[str, str], tmp_path: Path
 ) -> None:
-    expected, done = python(path, cwd=tmp_path), run(path, place, cwd=tmp_path, env=fleet)
+    expected, done = under_python(path), run(path, place, cwd=tmp_path, env=fleet)
     assert (expected.returncode, expected.stderr) == (0, "")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == expected.stdout
@@ -135,8 +141,11 @@ AS_UNDER_PYTHON = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("what", AS_UNDER_PYTHON)
+EVERYWHERE = ("arguments", "exit with words", "an exception", "a syntax error in a neighbour", "signals")
+MEETS = [(what, place) for what in AS_UNDER_PYTHON for place in (PLACES if what in EVERYWHERE else ["threads"])]
+
+
+@pytest.mark.parametrize(("what", "place"), MEETS)
 def test_a_script_meets_what_it_meets_under_python(
     what: str, place: str, fleet: dict[str, str], tmp_path: Path
 ) -> None:
@@ -168,8 +177,8 @@ if __name__ == "__main__":
     event = multiprocessing.Event()
     process = multiprocessing.Process(target=wait, args=(event,))
     process.start()
-    print("waiting", flush=True)
     try:
+        print("waiting", flush=True)
         while process.is_alive():
             process.join(0.2)  # for a wait without end may begin just after the signal has come, unheard
     except KeyboardInterrupt:

@@ -6,6 +6,18 @@ import time
 import arithmetic
 
 
+class Point:
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def __repr__(self):
+        return f"Point({self.x}, {self.y})"
+
+
+def mirrored(point):
+    return Point(point.y, point.x)
+
+
 def square(x):
     return x * x
 
@@ -19,6 +31,7 @@ def main():
     done = []
     with multiprocessing.Pool(4) as pool:
         print(pool.map(arithmetic.cube, range(10)))
+        print(pool.map(mirrored, [Point(1, 2)]), isinstance(pool.apply(mirrored, (Point(3, 4),)), Point))
         print(list(pool.imap(square, range(10), chunksize=3)))
         print(sorted(pool.imap_unordered(square, range(10))))
         print(pool.starmap(pow, [(2, 5), (3, 2)]))
