@@ -199,7 +199,7 @@ def test_bad_rows_are_named_by_their_lines_and_cost_nobody_else(shell: Shell) ->
     assert results(shell) == [{"a": "1", "b": "2"}, {"a": "8", "b": "9"}]
     assert [(e["index"], e["line"], e["kind"]) for e in errors(shell)] == [(i, i + 2, "input") for i in (1, 2, 3)]
     assert [e["error"][:22] for e in errors(shell)] == [
-        "ValueError: the row ha", "line 4 is not UTF-8: '", "lines 5 to 5: ',' expe",
+        "ValueError: the row ha", "line 4 is not UTF-8: '", "line 5: ',' expected a",
     ]  # fmt: skip
 
 
@@ -376,6 +376,19 @@ def test_what_has_changed_is_not_resumed(shell: Shell, tmp_path: Path) -> None:
     assert results(shell) == list(range(60))
     assert shell.run(*args, "--resume", "--new-function").returncode == 0
     assert results(shell) == list(range(100))
+
+
+def test_a_worker_that_lacks_the_function_is_named_and_leaves_nothing_to_resume(shell: Shell, tmp_path: Path) -> None:
+    script = tmp_path / "only_here.py"
+    script.write_text(
+        "import multiprocessing\nif multiprocessing.parent_process(): raise ImportError('not there')\ndef f(text): return 1\n"
+    )
+    for _ in range(2):
+        done = shell.run("map", f"{script}:f", shell.env["IN"], "-o", shell.env["OUT"])
+        assert done.returncode == ExitCode.USAGE
+        assert "cannot load" in done.stderr
+        assert "ImportError: not there" in done.stderr
+        assert "--resume" not in done.stderr
 
 
 def test_an_output_is_written_by_one_command_at_a_time(shell: Shell, tmp_path: Path) -> None:
