@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from producer.mapping import reader
 from producer.mapping.ledger import Changed, Ledger
 from producer.mapping.pace import Pace
 from producer.mapping.reader import Item, Reader
+from producer.target import BadTarget, resolve
 from tests.test_cli import ROOT, Shell, opened_shell, read_until
 
 HUNDRED = "".join(f"{i}\n" for i in range(100))
@@ -84,9 +86,8 @@ def test_results_come_in_the_order_of_the_lines(shell: Shell, place: str) -> Non
     assert (summary["done"], summary["failed"], sum(w["items"] for w in summary["workers"])) == (100, 0, 100)
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_without_order_each_result_says_its_item(shell: Shell, place: str) -> None:
-    assert run(shell, "same", "--on", place, "--unordered", "--index").returncode == 0
+def test_without_order_each_result_says_its_item(shell: Shell) -> None:
+    assert run(shell, "same", "--unordered", "--index").returncode == 0
     assert sorted(results(shell), key=lambda r: r["index"]) == [{"index": i, "result": str(i)} for i in range(100)]
 
 
@@ -162,16 +163,15 @@ def test_a_reader_that_has_gone_ends_the_map_in_silence(shell: Shell) -> None:
 # --- items that fail --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["threads", "processes"])
-def test_stopping_keeps_what_was_done_and_says_which_item_failed(shell: Shell, place: str) -> None:
-    done = run(shell, "picky", "--on", place)
+def test_stopping_keeps_what_was_done_and_says_which_item_failed(shell: Shell) -> None:
+    done = run(shell, "picky")
     assert done.returncode == ExitCode.STOPPED
     assert "Item 13 (line 14) failed: ValueError: thirteen is refused" in done.stderr
     assert 'raise ValueError("thirteen is refused")' in done.stderr  # the traceback, from the function on
     assert results(shell) == list(range(13))
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", ["threads", "cluster"])
 def test_collecting_goes_on_and_writes_down_what_failed(shell: Shell, place: str) -> None:
     done = run(shell, "picky", "--on", place, "--on-error", "collect")
     assert done.returncode == ExitCode.SOME_FAILED, done.stderr
@@ -199,7 +199,7 @@ def test_bad_rows_are_named_by_their_lines_and_cost_nobody_else(shell: Shell) ->
     assert results(shell) == [{"a": "1", "b": "2"}, {"a": "8", "b": "9"}]
     assert [(e["index"], e["line"], e["kind"]) for e in errors(shell)] == [(i, i + 2, "input") for i in (1, 2, 3)]
     assert [e["error"][:22] for e in errors(shell)] == [
-        "ValueError: the row ha", "line 4 is not UTF-8: '", "lines 5 to 5: ',' expe",
+        "ValueError: the row ha", "line 4 is not UTF-8: '", "line 5: ',' expected a",
     ]  # fmt: skip
 
 
@@ -228,9 +228,8 @@ def test_an_item_that_kills_its_worker_costs_no_other_its_result(shell: Shell, p
     assert [(e["index"], e["kind"]) for e in errors(shell)] == [(13, "lost")]
 
 
-@pytest.mark.parametrize("place", ["threads", "processes"])
-def test_an_item_that_exits_is_a_failed_call(shell: Shell, place: str) -> None:
-    assert run(shell, "leaving", "--on", place, "--on-error", "collect").returncode == ExitCode.SOME_FAILED
+def test_an_item_that_exits_is_a_failed_call(shell: Shell) -> None:
+    assert run(shell, "leaving", "--on", "threads", "--on-error", "collect").returncode == ExitCode.SOME_FAILED
     assert [(e["index"], e["error"]) for e in errors(shell)] == [(13, "SystemExit: 3")]
 
 
@@ -249,7 +248,7 @@ def test_an_item_that_heeds_no_limit_ends_with_its_worker(shell: Shell) -> None:
     assert "did not heed the time limit" in error["error"]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", ["processes", "cluster"])
 def test_a_failed_call_is_tried_again(shell: Shell, place: str, tmp_path: Path) -> None:
     put(shell, "".join(f"{tmp_path}/tries {i}\n" for i in range(5)))
     assert run(shell, "flaky", "--on", place, "--retries", "2").returncode == 0
@@ -379,6 +378,19 @@ def test_what_has_changed_is_not_resumed(shell: Shell, tmp_path: Path) -> None:
     assert results(shell) == list(range(100))
 
 
+def test_a_worker_that_lacks_the_function_is_named_and_leaves_nothing_to_resume(shell: Shell, tmp_path: Path) -> None:
+    script = tmp_path / "only_here.py"
+    script.write_text(
+        "import multiprocessing\nif multiprocessing.parent_process(): raise ImportError('not there')\ndef f(text): return 1\n"
+    )
+    for _ in range(2):
+        done = shell.run("map", f"{script}:f", shell.env["IN"], "-o", shell.env["OUT"])
+        assert done.returncode == ExitCode.USAGE
+        assert "cannot load" in done.stderr
+        assert "ImportError: not there" in done.stderr
+        assert "--resume" not in done.stderr
+
+
 def test_an_output_is_written_by_one_command_at_a_time(shell: Shell, tmp_path: Path) -> None:
     def second(process: subprocess.Popen[str]) -> None:
         done = run(shell, "ledger", "--overwrite")
@@ -390,13 +402,27 @@ def test_an_output_is_written_by_one_command_at_a_time(shell: Shell, tmp_path: P
 
 
 @pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("tests.map_targets:pickie", "Did you mean picky?"),
+        ("tests.map_target:picky", "Did you mean tests.map_targets?"),
+        ("tests/map_targts.py:picky", "Did you mean map_targets.py?"),
+        ("tests.map_targets", "names no function"),
+        ("tests.map_targets:annotations", "is no function"),
+        ("asyncio:sleep", "async function"),
+        ("BROKEN.py:f", "division by zero"),
+    ],
+)
+def test_a_function_that_is_not_there_is_told_with_the_nearest(tmp_path: Path, typed: str, told: str) -> None:
+    (tmp_path / "broken.py").write_text("def f(x): return x\n1 / 0\n")
+    with pytest.raises(BadTarget, match=re.escape(told)):
+        resolve(typed.replace("BROKEN", f"{tmp_path}/broken"))
+
+
+@pytest.mark.parametrize(
     ("args", "told"),
     [
         (["tests.map_targets:pickie", "IN"], "Did you mean picky?"),
-        (["tests.map_target:picky", "IN"], "Did you mean tests.map_targets?"),
-        (["tests/map_targts.py:picky", "IN"], "Did you mean map_targets.py?"),
-        (["tests.map_targets", "IN"], "names no function"),
-        (["tests.map_targets:annotations", "IN"], "is no function"),
         (["tests.map_targets:picky", "INN"], "No such file"),
         (["tests.map_targets:picky", "IN", "--on", "treads"], "Did you mean 'threads'?"),
         (["tests.map_targets:picky", "IN", "--resume"], "--output"),

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SHORT = 100e-6
 """Seconds of the item for which the table has the smallest chunk."""
 
+DISAGREE = 1.25
+"""How far apart the quartiles of prediction and measurement must be for the report to doubt them."""
+
 ROWS = (
     ("a call", "call"),
     ("item, singly", "single"),
@@ -121,8 +124,10 @@ def _advice(name: str, trials: list[Trial]) -> str:
     best = max(trials, key=lambda trial: trial.measured.median)
     if gain(best.measured) is None:
         return f"{name}: keep it in one process; the fastest way tried was {_times(best.measured)} as fast."
-    where, said = _workers(best.workers, best.place), f"(predicted {_times(best.predicted)})"
-    return f"{name}: fastest with {where}, {_times(best.measured)} as fast as here {said}."
+    where, said, was = _workers(best.workers, best.place), best.predicted, best.measured
+    apart = was.low > DISAGREE * said.high or said.low > DISAGREE * was.high
+    doubt = " The two disagree: measure again when the machine is quiet." if apart else ""
+    return f"{name}: fastest with {where}, {_times(was)} as fast as here (predicted {_times(said)}).{doubt}"
 
 
 def _all_workers(found: Found) -> list[int]:

@@ -143,7 +143,7 @@ class Mapping:
         if options.resume:
             journal.check(state, options.new_function)
             return state
-        if not state["complete"]:
+        if not state["complete"] and state["done"] + state["failed"]:
             raise CannotResume(
                 f"{options.output!r} is the output of a map that has not come to its end.",
                 "To go on with it: --resume\nTo begin anew and lose what it has: --overwrite",
@@ -230,6 +230,8 @@ def _break_off(mapping: Mapping, flow: Flow, exc: BaseException) -> None:
         sink.commit(now=True)
     except OutputFailed as worse:
         print(f"error: {worse.message}", file=sys.stderr)
+    if not sink.done + sink.failed:
+        return
     resume = "; to go on: the same command with --resume" if mapping.can_resume else ""
     print(f"Broken off: {sink.done:,} items done and written, {sink.failed:,} failed{resume}", file=sys.stderr)
 

@@ -184,7 +184,8 @@ class Reader:
             try:
                 row: list[str] | None = next(self._rows, None)
             except csv.Error as exc:
-                row, self._broken = [], f"lines {begun} to {self._number}: {exc}"
+                where = f"line {begun}" if self._number == begun else f"lines {begun} to {self._number}"
+                row, self._broken = [], f"{where}: {exc}"
             if row is None:
                 return
             if row or self._broken:
