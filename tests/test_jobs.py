@@ -525,6 +525,17 @@ def test_a_job_runs_here_without_a_fleet_and_writes_its_pictures(tmp_path: Path,
             (tmp_path / f"mandelbrot-{kind}.png").unlink()
 
 
+def test_ctrl_c_ends_a_job_on_this_host_in_silence(bench: Bench) -> None:
+    process = bench.start("submit", "montecarlo", "--darts", "100000000", "--on", "processes")
+    assert process.stderr
+    assert "/64" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "leaked" not in err
+
+
 # --- the roles of a real fleet --------------------------------------------------------------------------------------
 
 
