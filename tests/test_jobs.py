@@ -437,7 +437,7 @@ def test_a_job_is_submitted_watched_and_fetched_from_separate_commands(bench: Be
     assert submitted.returncode == 0, submitted.stderr
     (job_id,) = submitted.stdout.split()  # nothing but the id
     assert f"producer watch {job_id}" in submitted.stderr
-    watched = bench.command("watch", job_id)
+    watched = bench.producer("watch", job_id)
     assert watched.returncode == 0, watched.stderr
     assert f"producer result {job_id}" in watched.stderr
     found = bench.command("result", job_id)
@@ -449,7 +449,8 @@ def test_a_job_is_submitted_watched_and_fetched_from_separate_commands(bench: Be
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_job(bench: Bench) -> None:
-    job_id = bench.send("flaky", failures=0, seconds=4)
+    job_id = bench.send("flaky", failures=0, seconds=60)
+    pid = started(bench.until(job_id, started))
     process = bench.start("watch", job_id)
     assert process.stderr
     assert job_id in process.stderr.readline()
@@ -457,7 +458,9 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(bench: Bench) -> None:
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert f"producer watch {job_id}" in err
-    assert bench.result(job_id) == {"tries": 1}
+    assert started(bench.find(job_id)) == pid
+    assert alive(pid)
+    assert bench.producer("cancel", job_id).returncode == 0
 
 
 def test_what_is_not_ready_unknown_or_expired_is_said_with_an_exit_code(bench: Bench) -> None:
@@ -520,6 +523,17 @@ def test_a_job_runs_here_without_a_fleet_and_writes_its_pictures(tmp_path: Path,
         for kind in ("image", "workers"):
             assert (tmp_path / f"mandelbrot-{kind}.png").read_bytes().startswith(b"\x89PNG")
             (tmp_path / f"mandelbrot-{kind}.png").unlink()
+
+
+def test_ctrl_c_ends_a_job_on_this_host_in_silence(bench: Bench) -> None:
+    process = bench.start("submit", "montecarlo", "--darts", "100000000", "--on", "processes")
+    assert process.stderr
+    assert "/64" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "leaked" not in err
 
 
 # --- the roles of a real fleet --------------------------------------------------------------------------------------
@@ -635,3 +649,15 @@ def test_records_are_signed(bench: Bench) -> None:
     with pytest.raises(WrongKey):
         forged.find(job_id)
     assert watch.summary(bench.find(job_id))["state"] == "done"
+
+
+def test_a_chunk_whose_host_is_killed_runs_on_another_within_its_lease(bench: Bench) -> None:
+    job_id = bench.send("flaky", failures=0, seconds=2)
+    job = bench.until(job_id, started)
+    (task,) = job.having("STARTED").values()
+    pid = task.who.partition("/")[2]
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(parent, signal.SIGKILL)
+    job = bench.ended(job_id)
+    assert fetch(bench.app, job) == {"tries": 1}
+    assert {who.partition("/")[0] for who in job.workers} == {"host-1", "host-2"}

@@ -63,7 +63,20 @@ def job_worker_app(settings: Settings) -> Celery:
     app = make_job_app(settings)
     host.install(app)
     app.task_cls = "worker.jobs.task:JobTask"  # Celery's own tasks check signatures too: a starmap can call any task
-    app.conf.imports = MODULES
+    app.conf.update(
+        imports=MODULES,
+        # An outage of Redis must not turn a chunk that is done into a failed one, nor lose the last step of a chord.
+        result_backend_always_retry=True,
+        result_backend_max_retries=120,
+        result_backend_max_sleep_between_retries_ms=1000,
+        task_publish_retry=True,
+        task_publish_retry_policy={
+            "max_retries": 120,
+            "interval_start": 0.1,
+            "interval_step": 0.2,
+            "interval_max": 1.0,
+        },
+    )
     app.steps["consumer"].add(announcement(settings, JOBS))
     send_on_request(app)
     return app

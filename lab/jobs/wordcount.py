@@ -13,7 +13,8 @@ from typing import Any
 
 from lab.jobs.job import Arguments, BadArgument, Chunk, Folder, Job
 
-MOST_CHARACTERS = 16 << 20
+MOST_CHARACTERS = 4 << 20
+"""Of all files. However different their words, the last merge then fits into one message."""
 CHUNK = 256 << 10
 FAN_IN = 4
 """Counts that one merge takes."""
@@ -96,7 +97,7 @@ def show(_arguments: Arguments, result: Any) -> list[str]:
 
 JOB = Job(
     summary="Count the words of the *.txt files in a folder.",
-    parameters=(Folder("folder", "Folder of this machine with *.txt files, 16 million characters at the most."),),
+    parameters=(Folder("folder", "Folder of this machine with *.txt files, 4 million characters at the most."),),
     split=split,
     work=count,
     merge=merge,

@@ -15,6 +15,7 @@ from lab.cluster.jobs import Record
 from lab.jobs.job import run_here
 from lab.settings import Settings
 from producer import output
+from producer.capture import Relay
 from producer.jobs import fleet, result, watch
 from producer.jobs.canvas import COMPOSE, Canvas
 from producer.progress import Progress
@@ -93,14 +94,15 @@ def run_on_this_host(
     """Run a job by a pool of this host, and write its result."""
     job = jobs.load(name)
     arguments = job.check(arguments)
-    progress = Progress(sys.stderr)
     begun = time.perf_counter()
+    with Relay() as relay:  # what the pool's children write when Ctrl-C ends them is not for the terminal
+        progress = Progress(relay.real)
 
-    def tell(done: int, total: int) -> None:
-        if done == total or done % max(1, total // 20) == 0:
-            progress.say(f"{name} on {place}: {done}/{total}")
+        def tell(done: int, total: int) -> None:
+            if done == total or done % max(1, total // 20) == 0:
+                progress.say(f"{name} on {place}: {done}/{total}")
 
-    value = run_here(job, arguments, lab.get_context(place), workers or os.cpu_count() or 1, tell)
-    progress.clear()
+        value = run_here(job, arguments, lab.get_context(place), workers or os.cpu_count() or 1, tell)
+        progress.clear()
     result.write(name, arguments, value, folder, as_json)
     print(f"in {output.duration(time.perf_counter() - begun)}", file=sys.stderr)

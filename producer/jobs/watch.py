@@ -36,7 +36,10 @@ def show_all(as_json: bool) -> None:
         return
     from rich.table import Table
 
-    table = Table.grid(padding=(0, 3))
+    table = Table.grid(padding=(0, 2))
+    for _ in range(4):
+        table.add_column(no_wrap=True)
+    table.add_column()
     table.add_row("ID", "STATE", "DONE", "SUBMITTED", "ARGUMENTS", style="bold")
     for job in found:
         table.add_row(job.record.id, job.state, _done(job), _when(job), _words(job.record.arguments))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
+import redis
 from celery import shared_task
 
 from lab.cluster.jobs import job_key, job_of
@@ -73,7 +74,13 @@ def _cell(task: Any, mode: str) -> RedisCell:
     return RedisCell(task.backend.client, key, int(task.app.settings.keep * 1000))
 
 
-@shared_task(base=JobTask, name="jobs.counter.add", bind=True)
+@shared_task(
+    base=JobTask,
+    name="jobs.counter.add",
+    bind=True,
+    autoretry_for=(redis.ConnectionError, redis.TimeoutError),  # its marks make another try safe
+    retry_backoff=True,
+)
 def add(self: Any, mode: str, adder: int, times: int) -> int:
     """One adder."""
     return counter.add(_cell(self, mode), mode, adder, times)

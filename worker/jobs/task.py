@@ -9,7 +9,10 @@ taken several workers with it is given up.
 from __future__ import annotations
 
 import os
-from typing import Any
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 from celery import Task
 from celery.exceptions import Ignore
@@ -18,11 +21,15 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from lab.cluster.jobapp import is_genuine
-from lab.errors import WorkerLost
+from lab.errors import BrokerUnreachable, WorkerLost
 from lab.jobs.job import BadArgument
 
 MOST_RUNS = 3
+OUTAGE = 120
+"""Seconds that a task waits for a Redis that does not answer before it fails."""
+
 logger = get_task_logger(__name__)
+T = TypeVar("T")
 
 
 _Request: Any = Request  # of which the type stubs know only a part
@@ -56,7 +63,7 @@ class JobTask(_Task):  # type: ignore[misc]
         if request.called_directly:
             return self.run(*args, **kwargs)  # an item of a starmap, whose message was looked at
         host = os.environ.get("CROSSHOST_HOST", "")
-        begun = self.app.records.begin(request.id, request.retries, f"{host}/{os.getpid()}")
+        begun = _patiently(partial(self.app.records.begin, request.id, request.retries, f"{host}/{os.getpid()}"))
         if not begun.known:
             logger.error("Not begun: task %s[%s] belongs to a job that has expired or never was", self.name, request.id)
             raise Ignore
@@ -70,3 +77,15 @@ class JobTask(_Task):  # type: ignore[misc]
         if begun.runs > MOST_RUNS:
             raise WorkerLost(f"It was given up, as the {MOST_RUNS} workers that took it died.")
         return self.run(*args, **kwargs)
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """What Redis answers, asked again during an outage."""
+    deadline = time.monotonic() + OUTAGE
+    while True:
+        try:
+            return ask()
+        except BrokerUnreachable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
