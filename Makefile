@@ -30,7 +30,7 @@ conformance: setup
 	$(RUN) python -m conformance
 
 ratchet: setup
-	$(RUN) python -m conformance --ratchet --if-present
+	$(RUN) python -m conformance --ratchet --if-present --budget 600
 
 lint: setup
 	$(RUN) ruff check .

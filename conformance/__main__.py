@@ -6,6 +6,7 @@ import json
 import platform
 import signal
 import sys
+import time
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -21,14 +22,23 @@ from lab.errors import ExitCode, LabError
 TIMEOUT = 40.0
 
 
-def judge(ground: Ground, tests: list[str], timeout: float, retries: int, verbose: bool) -> dict[str, Outcome]:
-    """Run tests, and those that did not pass once more, each in a process of its own, if asked to."""
+def judge(
+    ground: Ground, tests: list[str], timeout: float, retries: int, verbose: bool, budget: float
+) -> dict[str, Outcome]:
+    """Run tests, and those that did not pass once more, each in a process of its own, if asked to.
+
+    Once ``budget`` seconds are spent, the classes that are left are not run, and so do not pass.
+    """
+    end = time.monotonic() + budget
     classes: dict[str, list[str]] = {}
     for full in tests:
         kind, _, name = full.partition(".")
         classes.setdefault(kind, []).append(name)
     found: dict[str, Outcome] = {}
     for kind, names in classes.items():
+        if time.monotonic() > end:
+            found |= {f"{kind}.{name}": Outcome("notrun", f"after {budget:g} s") for name in names}
+            continue
         for name, outcome in run_class(ground, kind, names, timeout):
             for attempt in range(2, retries + 2):
                 if outcome.passed:
@@ -64,6 +74,7 @@ def chosen(ground: Ground, match: tuple[str, ...], ratchet: bool) -> tuple[list[
 @click.option(
     "--timeout", type=click.FloatRange(3), default=TIMEOUT, show_default=True, help="Seconds without progress."
 )
+@click.option("--budget", type=click.FloatRange(1), default=1800, show_default=True, help="Seconds for a place.")
 @click.option("--retries", type=click.IntRange(0, 3), default=1, show_default=True, help="Run again what did not pass.")
 @click.option(
     "--ratchet", is_flag=True, help="Run what has passed on the cluster before; fail if it does not pass now."
@@ -76,6 +87,7 @@ def main(
     places: tuple[str, ...],
     match: tuple[str, ...],
     timeout: float,
+    budget: float,
     retries: int,
     ratchet: bool,
     accept: bool,
@@ -93,7 +105,7 @@ def main(
         for place in places:
             with Ground(place) as ground:
                 tests, excluded[place] = chosen(ground, match, ratchet)
-                results[place] = judge(ground, tests, timeout, retries, verbose)
+                results[place] = judge(ground, tests, timeout, retries, verbose, budget)
     except LabError as exc:
         click.echo(f"conformance: {exc}", err=True)
         missing = isinstance(exc, NoSuite)

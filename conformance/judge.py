@@ -32,7 +32,7 @@ class Outcome:
     """What became of one test.
 
     Attributes:
-        status: pass, fail (an assertion), error (another exception), timeout, crash, skip (by the suite itself).
+        status: pass, fail (an assertion), error (another exception), timeout, crash, notrun, skip (by the suite itself).
         why: The exception, or where it hung.
         attempts: How many times it was run.
     """

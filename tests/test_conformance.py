@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,6 +86,14 @@ def test_a_second_attempt_that_passes_is_said(monkeypatch: pytest.MonkeyPatch) -
     assert done.exit_code == 0
     assert "1 passed at the second attempt only" in done.output
     assert re.search(r"pass at attempt 2 .*TestA.test_b  at first timeout: no progress", done.output)
+
+
+def test_what_the_budget_leaves_out_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 2000.0])
+    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    done = judged(monkeypatch)
+    assert done.exit_code == 1
+    assert "1 did not pass, which passed before: TestA.test_b" in done.output
 
 
 def test_the_scorecard_counts_what_was_not_skipped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,7 +208,8 @@ def test_rings_that_somebody_forges_change_nothing(cluster: Any, server: redis.R
 def test_a_wait_survives_the_loss_of_its_connections(cluster: Any, server: redis.Redis) -> None:
     reader, writer = cluster.Pipe(duplex=False)
     assert connection.wait([reader], 0) == []
-    waiting = [client["id"] for client in server.client_list() if client["cmd"] == "blmpop" and "b" in client["flags"]]
+    takes = ("blmpop", "blmove")
+    waiting = [client["id"] for client in server.client_list() if client["cmd"] in takes and "b" in client["flags"]]
     assert waiting
     for client_id in waiting:
         server.client_kill_filter(_id=client_id)
