@@ -2,7 +2,7 @@
 #   make demo         the concepts in all three places, side by side
 #   make test         lint, types and tests
 #   make bench        the cluster beside multiprocessing, on this machine
-#   make faults       thousands of tasks while workers are killed; about ten minutes
+#   make faults       thousands of calls and tasks while everything is killed; about a quarter of an hour
 #   make conformance  CPython's own multiprocessing suite, in all three places
 # With uv installed, the same without make: uv run producer compare, uv run pytest.
 
@@ -22,6 +22,7 @@ bench: setup
 	$(RUN) python -m benchmarks.side_by_side
 
 faults: setup
+	for seed in 1 2 3 4 5; do $(RUN) producer chaos --seed $$seed || exit 1; done
 	$(RUN) python -m faults.kills
 	$(RUN) python -m faults.memory
 	$(RUN) pytest faults

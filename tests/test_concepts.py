@@ -37,6 +37,7 @@ AGREED = {
     "thread_pool": [],
     "thread_local": ["workers", "found their own thread-local", "new threads that found one"],
     "gil": [],
+    "loss": [],
     "delivery": ["tasks", "rounds", "deaths", "counted plainly", "counted once"],
     "lease": [],
 }

@@ -1,4 +1,4 @@
-"""The course's concepts, one program each, from the first process to the GIL, and two that only several hosts need.
+"""The course's concepts, one program each, from the first process to the GIL, and three that only several hosts need.
 
 Each module has ``run(ctx, ...) -> Result`` and runs by itself: ``python -m lab.concepts.counter --on cluster``.
 """
