@@ -185,7 +185,7 @@ class Ledger:
         self._notes: dict[str, str] = {}
         self._wake = threading.Event()
         self._speaking = threading.RLock()  # held while the connection is in use
-        self._connection: Any = self._pool.make_connection()
+        self._connection: Any = None
         self._thread: threading.Thread | None = None
         self._failing = False
 
@@ -379,19 +379,24 @@ class Ledger:
 
     def _exchange(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Send commands, read as many replies; on a bare connection, as redis-py's client takes longer than Redis."""
-        connection = self._connection
+        # taken out while it is used: a signal handler that comes in between must not read our replies
+        connection: Any = self._connection or self._pool.make_connection()
+        self._connection = None
         try:
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            return [self._reply() for _ in commands]
+            return [_reply(connection) for _ in commands]
         except BaseException:
             connection.disconnect()  # whatever has been sent or is still to come belongs to nobody
             raise
+        finally:
+            self._connection = connection
 
-    def _reply(self) -> Any:
-        try:
-            return self._connection.read_response(disable_decoding=True)
-        except redis.exceptions.ResponseError as exc:
-            return exc
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response(disable_decoding=True)
+    except redis.exceptions.ResponseError as exc:
+        return exc
 
 
 def running() -> set[str]:
