@@ -98,7 +98,7 @@ def test_the_prediction_comes_near_what_happens_in_each_place(ctx: Any, capsys: 
     assert 1.2 < tried.predicted.median <= 2
     assert tried.predicted.median / 1.6 < tried.measured.median < tried.predicted.median * 1.6
     place = found.costs[ctx.place]
-    assert 0 < place.item.median < place.single.median < place.call.median < 1
+    assert 0 < place.item.median < min(place.single.median, place.call.median) < 1
     assert found.machines[ctx.place] == 1  # the hosts of the embedded fleet share this machine
     assert found.cores[ctx.place] == found.machine.cores
     if ctx.place == "threads" and found.machine.gil:
@@ -106,7 +106,7 @@ def test_the_prediction_comes_near_what_happens_in_each_place(ctx: Any, capsys: 
     written = json.loads(json.dumps(command.to_json(found)))
     assert written["places"][ctx.place]["break_even"]["2"]["waiting_item"] > 0
     write_rich(report.report(found))
-    assert "for items that wait, from" in capsys.readouterr().out
+    assert "for items that wait, from" in " ".join(capsys.readouterr().out.split())
 
 
 def test_items_can_come_from_a_file(shell: Shell) -> None:
