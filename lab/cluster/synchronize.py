@@ -117,6 +117,7 @@ class SemLock:
         )
         self.handle = 0
         self._holds = 0  # taken minus released by this object, as in the C class
+        self.takes = 0  # times that this object took it: what was read since is still true, if the lock guards it
         self._owner = 0
 
     def state(self) -> tuple[Any, ...]:
@@ -135,6 +136,7 @@ class SemLock:
         if not taken and not (wait and self._wait(ticket, deadline)):
             return False
         self._holds += 1
+        self.takes += 1
         self._owner = threading.get_ident()
         return True
 
@@ -338,6 +340,25 @@ class Barrier(synchronize.Barrier):
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._parties, self._action, self._timeout, self._cond, self._array = state
+        self._seen: list[int] = []
+        self._seen_at = 0
+
+    def _read(self, index: int) -> int:
+        """State or count. Both change under the condition's lock only, so one round trip serves for as long as it is held."""
+        semlock = self._cond._lock._semlock
+        if not semlock._is_mine():
+            return int(self._array[index])
+        if self._seen_at != semlock.takes:
+            self._seen, self._seen_at = self._array[:], semlock.takes
+        return self._seen[index]
+
+    def _write(self, index: int, value: int) -> None:
+        self._read(index)
+        self._array[index] = self._seen[index] = value
+
+    # of threading.Barrier, in place of its attributes
+    _state = property(lambda self: self._read(0), lambda self, value: self._write(0, value))
+    _count = property(lambda self: self._read(1), lambda self, value: self._write(1, value))
 
     def __getstate__(self) -> tuple[Any, ...]:
         return (self._parties, self._action, self._timeout, self._cond, self._array)
