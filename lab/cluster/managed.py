@@ -92,6 +92,10 @@ class Lock:
         if self.managed is not None and self.primitive._semlock._count() <= 0:
             _held.pop(self.managed, None)
 
+    def locked(self) -> bool:
+        """Whether somebody holds it; proxies have this since Python 3.14."""
+        return bool(self.primitive._semlock._is_zero())
+
     def _count(self, holds: int) -> None:
         # The primitive counts what this process took and gave back, but another process may have done one of the two.
         self.primitive._semlock._holds = holds
