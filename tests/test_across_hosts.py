@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 import lab
-from lab.cluster.engine import PROCESS_QUEUE, PROCESS_TASK
+from lab.cluster import deadletters
+from lab.cluster.engine import DEAD_KEY, PROCESS_QUEUE, PROCESS_TASK
 from tests import across_targets as targets
 from tests.across_targets import TIMEOUT, VALUES, portrait
 
@@ -84,10 +85,9 @@ def deliver_again(cluster: Any, process: Any) -> None:
 
 
 def refusals(cluster: Any, process: Any) -> int:
-    """How often the hosts have said that a message had nothing to start any more."""
-    directory = Path(cluster.settings.broker_url.removeprefix("unix://")).parent
-    logs = "".join(log.read_text(errors="replace") for log in directory.glob("host-*.log"))
-    return logs.count(f"process {process._popen.process_id} of run {cluster.connect().id}: nothing to take")
+    """How often a host has refused to start a process again: each time, a dead letter says so."""
+    letters = deadletters.read(cluster.connect().store.call, DEAD_KEY)
+    return sum(f"Process {process._popen.process_id}" in letter.reason for letter in letters)
 
 
 def until_refused(cluster: Any, process: Any) -> None:

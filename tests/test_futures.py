@@ -230,7 +230,7 @@ def test_workers_that_die_in_their_initializer_are_not_replaced_for_ever(cluster
 
 def test_an_initializer_that_cannot_be_loaded_breaks_the_executor(cluster_executor: Any, capfd: Any) -> None:
     pool = cluster_executor(1, targets.take, (Unloadable(),))
-    with pytest.raises(BrokenClusterPool, match="exit code 1 before it was ready"):
+    with pytest.raises(BrokenClusterPool, match="could not load the program"):
         pool.submit(targets.nap, 1.0).result(TIMEOUT)
     assert "made to fail while loading" in capfd.readouterr().err
 

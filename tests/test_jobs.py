@@ -622,6 +622,7 @@ def test_a_job_without_workers_waits_and_says_so_and_a_lost_broker_ends_the_watc
     bench.env |= {
         "CROSSHOST_BROKER_URL": f"unix://producer@{guarded}/s",
         "CROSSHOST_PASSWORD_FILE": f"{guarded}/secrets/producer_password",
+        "CROSSHOST_OUTAGE": "1",
     }
     submitted = bench.producer("submit", "primes")
     assert submitted.returncode == 0

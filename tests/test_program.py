@@ -188,6 +188,7 @@ def process_of(cluster: Any, digest: str) -> bytes:
     run = cluster.connect()
     head = {"issued": run.server_ms(), "python": list(sys.version_info[:2]), "prepare": prepare, "program": digest}
     head["mailbox"] = run.key("mail", "intruder")
+    head["authkey"] = wire.conceal(cluster.settings.authkey, "x", b"any").hex()
     text = json.dumps(head).encode()
     return struct.pack(">I", len(text)) + text + pickle.dumps(targets.nothing)
 

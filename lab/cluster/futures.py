@@ -235,6 +235,8 @@ class _Workers(pool.Pool):
         self.join()
 
     def _recover(self, worker: PoolWorker) -> bool:
+        if worker.load_error is not None and (executor := self._executor()):
+            executor._break(worker.load_error.message, worker.load_error.hint)
         ready = super()._recover(worker)
         # Excluded: workers that die in their initializer, each replaced by one that dies in its initializer, for ever.
         self._in_vain = 0 if ready or not worker.exitcode else self._in_vain + 1

@@ -1,4 +1,4 @@
-"""Delivery: a worker dies between doing a task and saying so; the task is done again, and must not count twice.
+"""Delivery: a worker dies after the task and before it says so; done again, it must not count twice.
 
 Four workers get ten tasks each, and each task adds one. In the middle, every worker dies at the worst moment: it has
 added, and has not yet acknowledged. Nobody can tell that from a worker that died before it added. So whoever hands out

@@ -1,4 +1,4 @@
-"""Lease: a lock whose holder has gone silent must become free, and then the holder comes back.
+"""Lease: a lock whose holder has gone silent must become free; and then the holder comes back.
 
 A writer takes the lock, reads the balance, and is frozen with its whole host: a long garbage collection, a suspended
 machine, a network that is gone. A second one wants the lock meanwhile. Then the first wakes up, in the middle of its

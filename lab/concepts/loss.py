@@ -1,4 +1,4 @@
-"""Loss: a worker of a pool is killed in the middle of a call. Who notices, and what becomes of the call?
+"""Loss: a worker of a pool is killed in the middle of a call. What becomes of the call?
 
 Twelve calls go to a pool of three workers. One kills the process that runs it, the first time it is run; one does so every
 time. A kill stands for whatever ends a process without an exception: the kernel short of memory, a segmentation fault, a
