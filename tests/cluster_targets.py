@@ -119,6 +119,24 @@ def take_and_leave(lock: Any) -> None:
     lock.acquire()
 
 
+_slots_killed: Any = None
+
+
+def count_slots_in(value: Any) -> None:
+    global _slots_killed
+    _slots_killed = value
+
+
+def kill_slots(times: int) -> int:
+    """Kill the slot that runs this, until so many have been killed; then return their number."""
+    killed = int(_slots_killed.value)
+    if killed < times:
+        _slots_killed.value = killed + 1
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)  # until the kernel, which kills this process with its slot, gets to it
+    return killed
+
+
 def add_put_and_lock(value: Any, queue: Any, lock: Any, n: int) -> None:
     for i in range(n):
         value.add(1)

@@ -247,6 +247,28 @@ def test_a_pool_whose_dead_worker_finds_no_slot_goes_on_with_the_others(tmp_path
     assert "Traceback" not in done.stderr
 
 
+def test_a_call_whose_hosts_are_lost_again_and_again_is_not_blamed_for_it(tmp_path: Any) -> None:
+    script = tmp_path / "unlucky.py"
+    script.write_text(
+        "import lab\n"
+        "from tests.cluster_targets import count_slots_in, kill_slots\n"
+        "if __name__ == '__main__':\n"
+        "    with lab.get_context('cluster') as ctx:\n"
+        "        pool = ctx.Pool(1, count_slots_in, (ctx.Value('i', 0, lock=False),))\n"
+        "        print(pool.apply(kill_slots, (4,)))\n"
+        "        pool.terminate(); pool.join()\n"
+    )
+    env = {
+        **os.environ,
+        "CROSSHOST_HOSTS": "1",
+        "CROSSHOST_SLOTS": "2",
+        "CROSSHOST_LEASE": "1",
+        "PYTHONPATH": os.getcwd(),
+    }
+    done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, timeout=90)
+    assert done.stdout.split() == ["4"], done.stdout + done.stderr
+
+
 def test_a_program_that_is_killed_frees_its_slots_and_its_keys_expire() -> None:
     program = (
         "import lab, time\n"

@@ -150,7 +150,7 @@ class Supervisor:
         ):  # the worker is told to stop, by an exit raised here: its parent need not wait for the lease
             if self._popen is not None:
                 self._popen.kill()
-                self._bury(self._popen.wait())
+                self._bury(self._popen.wait(), host_lost=True)
             raise
         self._bury(exitcode)
         return exitcode
@@ -286,8 +286,10 @@ class Supervisor:
         except LabError as exc:
             log.error("process %s: %s is lost: %s", self._run.me, event["event"], exc)
 
-    def _bury(self, exitcode: int) -> None:
-        letter = self._run.letter(self._parent, event="exit", process=self._run.me, exitcode=exitcode)
+    def _bury(self, exitcode: int, host_lost: bool = False) -> None:
+        letter = self._run.letter(
+            self._parent, event="exit", process=self._run.me, exitcode=exitcode, host_lost=host_lost
+        )
         # Excluded: a connection that breaks after the burial, when no journal tells any more that this was sent before.
         self._store.settle()
         bury = self._run.command(BURY, [self._parent], self._run.me, letter, 0)

@@ -46,6 +46,9 @@ from lab.errors import BrokerUnreachable, CannotLoad, LabError, WorkerLost, Wron
 BATCH_SECONDS = 0.002
 MAX_BATCH = 256
 MAX_DEATHS = 3
+"""Processes that die under a call before it is given up."""
+MAX_LOSSES = 12
+"""The same for processes that were lost with their hosts, which is hardly the call's doing: four count as one."""
 SEND_AT_ONCE = 200
 ALONE_SECONDS = 0.0002
 TRY_AGAIN = 5.0
@@ -153,7 +156,7 @@ while true do
   if not blob then break end
   local n, put_back = number(blob), true
   if redis.call('LLEN', taken) == 0 then     -- the first of the list is the one that was running
-    put_back = redis.call('HINCRBY', deaths, n, 1) < tonumber(ARGV[3])
+    put_back = redis.call('HINCRBY', deaths, n, ARGV[3]) < tonumber(ARGV[4])
     if not put_back then given_up = n end
   end
   if put_back then
@@ -244,7 +247,7 @@ class Pool(pool.Pool):
             self._load_error = worker.load_error
             self._answers.fail_pending(worker.load_error)
         try:
-            given_up, ready = self._calls.recover(worker.process_id)
+            given_up, ready = self._calls.recover(worker.process_id, worker.host_lost)
         except BrokerUnreachable as exc:
             self._answers.fail_pending(exc)
             return True
@@ -305,6 +308,11 @@ class PoolWorker(Process):
         return str(self._popen.process_id)
 
     @property
+    def host_lost(self) -> bool:
+        """Whether it ended because its host did."""
+        return self._popen.host_lost
+
+    @property
     def load_error(self) -> CannotLoad | None:
         """Why its host could not load it, if that is how it ended."""
         return self._popen.load_error
@@ -323,7 +331,7 @@ class PoolWorker(Process):
 class _NeverStarted:
     """Takes the place of a worker that could not be started, for a while: then it ends, and the pool tries again."""
 
-    process_id, pid, host, load_error = "", 0, "", None
+    process_id, pid, host, load_error, host_lost = "", 0, "", None, False
 
     def __init__(self) -> None:
         self.returncode: int | None = None
@@ -455,11 +463,12 @@ class Calls:
         taken = self.run.store.call("LRANGE", self.key("taken", worker), 0, -1)
         return {_NUMBER.unpack_from(blob, MAC_SIZE)[0] for blob in taken}
 
-    def recover(self, worker: str) -> tuple[tuple[int, int] | None, bool]:
+    def recover(self, worker: str, host_lost: bool) -> tuple[tuple[int, int] | None, bool]:
         """Put back what a dead worker had taken; the call that was given up, if any, and whether it had begun to work."""
         taken = self.key("taken", worker)
         keys = [self.key("calls"), taken, self.key("seen"), self.key("deaths")]
-        given_up, ready = self.run.eval(RECOVER, keys, MAX_DEATHS)
+        blame = 1 if host_lost else MAX_LOSSES // MAX_DEATHS
+        given_up, ready = self.run.eval(RECOVER, keys, blame, MAX_LOSSES)
         self.run.post(DISCARD, [taken])
         return self.pending.pop(given_up, None), bool(ready)
 

@@ -64,6 +64,7 @@ class Popen:
         pid: Process id on its host, known once the constructor returns.
         host: Name of that host.
         returncode: Exit code, ``-SIGKILL`` if its host went silent; None while it runs.
+        host_lost: Whether it ended because its host did, or its slot.
         sentinel: Descriptor of a local pipe that becomes readable when the child has ended.
         load_error: Why its host could not load it, once that is known.
 
@@ -85,6 +86,7 @@ class Popen:
         self.host = ""
         self.returncode: int | None = None
         self.load_error: CannotLoad | None = None
+        self.host_lost = False
         self._changed = threading.Condition()
         self._launch(process_obj)
 
@@ -210,6 +212,7 @@ class Popen:
                 self.load_error = CannotLoad.on(mail["host"], mail["error"], mail["lacks"])
             elif mail["event"] == "exit":
                 self.pid = -1 if self.pid is None else self.pid
+                self.host_lost = mail.get("host_lost", False)
                 self.returncode = mail["exitcode"]
                 _close_fds(None, self._open_end)
             self._changed.notify_all()

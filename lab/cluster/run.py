@@ -246,7 +246,7 @@ class Run:
         thread.start()
 
     def _beat(self) -> None:
-        while not self._stop.wait(self.settings.lease / 3):
+        while not self._stop.wait(self.settings.lease / 6):  # whoever lapses is missed within a sixth more
             try:
                 lease = int(self.settings.lease * 1000)
                 lapsed = self.eval(BEAT, [], lease * ROOT_LEASES, lease)
@@ -257,7 +257,7 @@ class Run:
 
     def _bury(self, dead: str, parent: str) -> None:
         mailbox = parent or self.mailbox
-        letter = self.letter(mailbox, event="exit", process=dead, exitcode=-signal.SIGKILL)
+        letter = self.letter(mailbox, event="exit", process=dead, exitcode=-signal.SIGKILL, host_lost=True)
         self.eval(BURY, [mailbox], dead, letter, 1)
 
     def _listen(self) -> None:
