@@ -44,9 +44,9 @@ def worker_app(settings: Settings) -> Celery:
             deadletters.add(store.call, DEAD_KEY, said, repr(args))
 
     @app.task(name=PROCESS_TASK, bind=True, base=Start, throws=(Refused,))
-    def process(self: Any, run_id: str, process_id: str) -> int | None:
-        """Take a process that waits in Redis and be its host until it ends."""
-        redelivered = bool(self.request.delivery_info.get("redelivered"))
+    def process(self: Any, run_id: str, process_id: str, again: bool = False) -> int | None:
+        """Take a process that waits in Redis and be its host until it ends; ``again`` if an earlier message may be lost."""
+        redelivered = bool(self.request.delivery_info.get("redelivered")) or again is True
         return Supervisor(settings, store, str(run_id), str(process_id), archives, redelivered).supervise()
 
     app.steps["consumer"].add(announcement(settings))

@@ -192,6 +192,7 @@ class Pool(pool.Pool):
     """
 
     _told = False
+    _in_a_row = 0
 
     def __init__(
         self,
@@ -234,7 +235,9 @@ class Pool(pool.Pool):
         if not self._told:
             print(f"crosshost: a worker of the pool could not be replaced: {exc}", file=sys.stderr)
             self._told = True  # it is tried again, and again
-        if isinstance(exc, BrokerUnreachable) or not any(worker.pid and worker.is_alive() for worker in self._pool):  # type: ignore[attr-defined]
+        alive = any(worker.pid and worker.is_alive() for worker in self._pool)  # type: ignore[attr-defined]
+        self._in_a_row = 0 if alive else self._in_a_row + 1
+        if isinstance(exc, BrokerUnreachable) or self._in_a_row > 1:  # once may be a fleet that is just coming back
             self._answers.fail_pending(exc)
 
     def _recover(self, worker: PoolWorker) -> bool:

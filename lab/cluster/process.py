@@ -144,7 +144,7 @@ class Popen:
             self._finalizer()
             raise
 
-    def _send_message(self) -> None:
+    def _send_message(self, again: bool = False) -> None:
         from kombu.exceptions import OperationalError
         from redis import RedisError
 
@@ -153,7 +153,7 @@ class Popen:
         for last in (False, False, True):
             try:
                 default_context().app.send_task(
-                    PROCESS_TASK, [self._run.id, self.process_id], queue=PROCESS_QUEUE, ignore_result=True
+                    PROCESS_TASK, [self._run.id, self.process_id, again], queue=PROCESS_QUEUE, ignore_result=True
                 )
             except (OperationalError, RedisError, OSError) as exc:
                 if last:
@@ -165,9 +165,12 @@ class Popen:
     def _wait_for_start(self, key: str) -> None:
         timeout, outage, begun = self._run.settings.start_timeout, self._run.store.outage, time.monotonic()
         while not self._started(timeout):
-            if outage.on or outage.over_at > begun:  # the time in which Redis was away is not the fleet's
+            if outage.on or outage.over_at > begun:
+                # The time in which Redis was away is not the fleet's; and if it came back without its last moments, as
+                # "appendfsync everysec" allows, the message may be gone.
                 self._run.store.call("PING")
                 begun = time.monotonic()
+                self._send_message(again=True)
                 continue
             # Excluded: a slot taking the payload just as we give up. Whoever removes it first, wins.
             taken = self._run.eval(WITHDRAW, [key, self._run.key("ends", self.process_id)], self.process_id)
