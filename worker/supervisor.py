@@ -40,7 +40,11 @@ local root = alive('root')
 if not root or tonumber(root) < now() then return 'its program is gone' end
 local known = redis.call('SISMEMBER', base .. 'taken', me) == 1
 if not payload and not known then return 'its program has withdrawn it' end
-if known and redis.call('HGET', KEYS[3], 'claim') ~= ARGV[6] then return 'taken' end
+if known and redis.call('HGET', KEYS[3], 'claim') ~= ARGV[6] then
+  -- nobody needs it any more, unless whoever claimed it has not heard so yet, and asks again
+  if not alive(me) then redis.call('HDEL', KEYS[3], 'payload') end
+  return 'taken'
+end
 redis.call('SADD', base .. 'taken', me)
 create(base .. 'taken')
 redis.call('HSET', KEYS[3], 'claim', ARGV[6])

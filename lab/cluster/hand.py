@@ -110,6 +110,7 @@ class Hand:
         hand, other = self._full, self._empty
 
         def move(left: float) -> tuple[Any, ...]:
+            self._run.check_memory()  # who waits for what is no more is told
             if timeout is not None and timeout <= 0:
                 return ("LMOVE", source, hand, "LEFT", "RIGHT")
             return ("BLMOVE", source, hand, "LEFT", "RIGHT", left)

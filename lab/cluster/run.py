@@ -148,7 +148,7 @@ class Run:
         self._threads: list[threading.Thread] = []
         self._starting = threading.Lock()
         self._listening = False
-        self._told = ""
+        self._told, self._forgotten = "", False
         self._stop = threading.Event()
 
     @classmethod
@@ -202,7 +202,13 @@ class Run:
         Raises:
             BrokerUnreachable: It has lost its data.
         """
+        self.check_memory()
         if not self.store.call("EXISTS", self._head[0]):
+            raise lost_data(self.store.address)
+
+    def check_memory(self) -> None:
+        """The same as far as this process has noticed, without a round trip."""
+        if self._forgotten:
             raise lost_data(self.store.address)
 
     def seal(self, purpose: str, *parts: Any) -> Any:
@@ -267,6 +273,7 @@ class Run:
                 lease = int(self.settings.lease * 1000)
                 lapsed = self.eval(BEAT, [], lease * ROOT_LEASES, lease)
                 if lapsed == -1:
+                    self._forgotten = True
                     self._give_up(lost_data(self.store.address))
                     return
                 for dead, parent in zip(lapsed[::2], lapsed[1::2], strict=True):
