@@ -200,7 +200,7 @@ class Popen:
         return NotEnoughSlots(
             f"No slot became free in {wait:g} s: {busy} of {slots} slots on {len(hosts)} hosts are busy.",
             f"Each process takes a slot for as long as it lives. Give the fleet more:\n"
-            f"  CROSSHOST_SLOTS={more} for the one that comes with a command, producer fleet --slots {more}, or another worker",
+            f"  producer fleet --slots {more}, CROSSHOST_SLOTS={more} for one that comes with a command, or another worker",
         )
 
     def _on_mail(self, mail: dict[str, Any]) -> None:
