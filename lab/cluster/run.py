@@ -157,6 +157,7 @@ class Run:
         run = cls(settings, store, secrets.token_hex(6))
         run.set_clock(run.eval(JOIN, [], int(settings.lease * ROOT_LEASES * 1000)))
         run._spawn(run._beat, "crosshost-beat")
+        util.Finalize(None, run._hurry, exitpriority=100)  # before pools and children are ended
         # runs after multiprocessing's own exit function has joined the children
         util.Finalize(None, run.close, exitpriority=-100)
         return run
@@ -249,6 +250,8 @@ class Run:
         if self._stop.is_set():
             return
         self._stop.set()
+        if self.me == ROOT:
+            self._hurry()
         try:
             if self._listening:
                 self.eval(MAIL, [self.mailbox], self.letter(self.mailbox, event="stop"))
@@ -261,6 +264,11 @@ class Run:
                 self.store.settle()
         except (LabError, OSError):
             return  # Redis is gone; what it still holds expires
+
+    def _hurry(self) -> None:
+        """Do not wait, at the end of the program, for a Redis that is away: what it still holds expires."""
+        if self.store.outage.on:
+            self.store.outage.patience = 0.0
 
     def _spawn(self, target: Callable[[], None], name: str) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
