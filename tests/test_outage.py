@@ -418,6 +418,17 @@ def test_a_program_that_went_on_after_a_long_outage_can_start_processes_again(tm
         assert out == "0\n", out + err
 
 
+def test_two_interrupts_end_a_program_that_waits_for_redis(tmp_path: Path) -> None:
+    with Server(tmp_path, hosts=2) as server, program(server, tmp_path) as process:
+        server.kill()
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(2)  # the first ends what it waited for; it cleans up, and waits again, for 30 s
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=15)
+        assert process.returncode != 0
+
+
 def test_a_redis_that_stays_away_ends_the_wait_when_patience_does(server: Server) -> None:
     store = Store(server.url, patience=1)
     store.call("PING")
