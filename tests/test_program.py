@@ -231,7 +231,7 @@ def test_a_program_without_its_signature_is_refused_unread(
 
 def test_a_process_whose_program_is_gone_is_not_run(cluster: Any, client: redis.Redis) -> None:
     run, name = cluster.connect(), "without"
-    plant(cluster, client, name, run.seal(run.key("process", name), process_of(cluster, "f" * 64)))
+    plant(cluster, client, name, run.seal(run.key("process", name), process_of(cluster, name, "f" * 64)))
     ended(cluster, client)
     next_call_is_served(cluster)
 
