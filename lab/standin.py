@@ -31,10 +31,6 @@ ABSENT = {
     ("cluster", "shared_memory"): (
         "hosts share no memory; use multiprocessing.Array, or send the data through a Queue or as arguments"
     ),
-    ("cluster", "managers"): (
-        "a manager's server would run on one host, reachable only there; Value, Array, Queue and the locks are already"
-        " shared by every host"
-    ),
 }
 """What a place does not have, and why, unless it has a module of that name of its own."""
 

@@ -17,7 +17,7 @@ class Proxy:
     """
 
     def __init__(self, target: str) -> None:
-        self._target = target
+        self.target = target
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -46,7 +46,7 @@ class Proxy:
                 return
             server = socket.socket(socket.AF_UNIX)
             try:
-                server.connect(self._target)
+                server.connect(self.target)
             except OSError:
                 client.close()
                 continue

@@ -10,13 +10,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.cluster import run as runs
-from lab.cluster.hand import Hand
+from lab.cluster import store as stores
+from lab.cluster.hand import MORE, Hand
+from lab.cluster.lane import Lane
 from lab.cluster.queues import PUSH
 from lab.cluster.run import Run
 from lab.cluster.script import Script
@@ -49,6 +52,39 @@ if __name__ == "__main__":
         pool.terminate()
         pool.join()
 """
+
+
+AFTER_A_LONG_OUTAGE = """
+import time
+import lab
+from lab.errors import BrokerUnreachable
+from tests.cluster_targets import sleep_for
+
+def run(ctx):
+    child = ctx.Process(target=sleep_for, args=(0.01,))
+    child.start()
+    child.join()
+    return child.exitcode
+
+if __name__ == "__main__":
+    with lab.get_context("cluster") as ctx:
+        run(ctx)
+        print("going", flush=True)
+        queue = ctx.Queue()
+        try:
+            queue.get()
+        except BrokerUnreachable:
+            time.sleep(1)  # until the listener has given up, too
+            print("gone", flush=True)
+        input()
+        time.sleep(3)  # a host needs that long to find Redis again
+        print(run(ctx), flush=True)
+"""
+
+
+def proxy_free(proxy: Proxy) -> str:
+    """The server's own address, past the proxy."""
+    return f"unix://{proxy.target}"
 
 
 @pytest.fixture
@@ -191,6 +227,119 @@ def test_a_network_that_swallows_packets_delays_and_loses_nothing(run: Run, prox
     healer.join()
 
 
+def test_a_recovery_is_told_of_what_took_effect_in_an_earlier_slice_of_the_wait(
+    run: Run, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "SLICE", 0.3)
+    source, before, after = run.new_name("list"), run.new_name("count"), run.new_name("count")
+    told: list[int] = []
+
+    def push_late() -> None:
+        proxy.lose_replies(1)  # that of the slice in which the item comes
+        other.eval(PUSH, [source], "item")
+
+    def recover(applied: int) -> list[Any]:
+        told.append(applied)
+        return [b"item", 0]
+
+    other = Run(run.settings, Store(proxy_free(proxy)), run.id, run.me)
+    timer = threading.Timer(1.0, push_late)
+    timer.start()
+    run.store.wait(
+        lambda left: ("BLMOVE", source, f"{source}:taken", "LEFT", "RIGHT", left),
+        10,
+        before=[run.command(COUNT, [before])],
+        after=[run.command(COUNT, [after])],
+        recover=recover,
+    )
+    timer.join()
+    assert told == [2]
+    assert run.store.call("GET", before) == b"1"
+
+
+def test_an_interrupt_while_a_wait_is_recovered_leaves_no_reply_for_the_next(
+    run: Run, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, key = run.new_name("list"), run.new_name("count")
+    run.eval(PUSH, [source], "item")
+    done = Lane._done
+
+    def interrupted(lane: Lane) -> Any:
+        lane.link.send([("ECHO", "of the interrupted")])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Lane, "_done", interrupted)
+    peek = ("BLMOVE", source, source, "RIGHT", "RIGHT", 1)
+    run.store.wait(lambda _: peek, 5)
+    proxy.lose_replies(1)
+    with pytest.raises(KeyboardInterrupt):
+        run.store.wait(lambda _: peek, 5, before=[run.command(COUNT, [key])])
+    monkeypatch.setattr(Lane, "_done", done)
+    assert run.store.wait(lambda _: peek, 5) == b"item"
+
+
+def test_an_interrupt_before_a_command_is_sent_gives_up_nothing_that_was_posted_before(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, lane = run.new_name("count"), run.store._lane
+    run.post(COUNT, [key])
+    lane.link.close()  # so that the next user has it sent again, if it is still known
+
+    class Interrupted:
+        def __iter__(self) -> Any:
+            raise KeyboardInterrupt
+
+        def __len__(self) -> int:
+            return 1
+
+    with pytest.raises(KeyboardInterrupt):
+        run.store.pipeline(Interrupted())  # type: ignore[arg-type]
+    assert lane.unread == 1
+    run.store.settle()
+    assert run.store.call("GET", key) == b"1"
+
+
+def test_what_a_finalizer_deferred_is_kept_when_the_command_that_carries_it_fails(
+    run: Run, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = run.new_name("count")
+    run.store.call("PING")
+    run.store._deferred.append(run.command(COUNT, [key]))  # as ``defer`` does while the lane is taken
+
+    def fails(lane: Lane, commands: Any) -> None:
+        if commands[0][0] == "PING":
+            raise KeyboardInterrupt
+        lane._enlist(commands)  # the connection breaks just now
+
+    monkeypatch.setattr(Lane, "send", fails)
+    with pytest.raises(KeyboardInterrupt):
+        run.store.call("PING")
+    monkeypatch.undo()
+    run.store.settle()
+    assert run.store.call("GET", key) == b"1"
+
+
+def test_a_hand_into_which_nothing_came_in_time_takes_no_more(run: Run) -> None:
+    source, hand = run.new_name("list"), run.new_name("hand")
+    run.eval(PUSH, [source], "late")
+    assert run.eval(MORE, [source, hand], 100) == []
+    assert run.store.call("LLEN", source) == 1
+
+
+def test_a_process_that_has_ended_leaves_nothing_of_its_hands(tmp_path: Path) -> None:
+    with Server(tmp_path, hosts=1) as server:
+        run = Run.as_root(server.settings, Store(server.url, patience=10))
+        keys = run.key("keys")
+        child = Run(run.settings, Store(server.url), run.id, "child")
+        child.eval(runs.JOIN, [], 6000)
+        child.take(child.new_name("list"), 0)
+        child.store.settle()
+        assert any(b":hand:child" in key for key in run.store.call("SMEMBERS", keys))
+        run.eval(runs.BURY, [run.mailbox], "child", "letter", 0)
+        assert not [key for key in run.store.call("SMEMBERS", keys) if b"child" in key]
+        run.close()
+
+
 def test_the_silent_are_not_buried_when_it_was_redis_that_was_away(run: Run) -> None:
     processes = run.key("processes")
     seconds, _ = run.store.call("TIME")
@@ -212,6 +361,75 @@ def test_a_redis_that_lost_its_data_is_named(server: Server, tmp_path: Path) -> 
     with pytest.raises(BrokerUnreachable, match="append-only"):
         run.eval(COUNT, [run.new_name("count")])
     run.close()
+
+
+def forget_everything(server: Server) -> None:
+    server.kill()
+    for file in (server.directory / "appendonlydir").iterdir():
+        file.unlink()
+    server.start()
+
+
+def test_a_run_that_redis_has_forgotten_does_not_spoil_the_lane_for_the_next(server: Server) -> None:
+    store = Store(server.url, patience=10)  # as a slot has it, which works for one run after the other
+    first = Run.as_root(server.settings, store)
+    first.post(COUNT, [first.new_name("count")])
+    store._lane.link.close()  # with a reply on its way
+    forget_everything(server)
+    with pytest.raises(BrokerUnreachable, match="append-only"):
+        store.settle()
+    second = Run.as_root(server.settings, store)
+    assert second.eval(COUNT, [second.new_name("count")]) == 1
+    second.close()
+
+
+def test_who_waits_for_what_redis_has_forgotten_is_told(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    run = Run.as_root(server.settings, Store(server.url, patience=10))
+    ended = threading.Event()
+    run.listen("child", lambda mail: ended.set() if mail["event"] == "exit" else None)
+    waiting = ThreadPoolExecutor(1).submit(run.take, run.new_name("list"), None)
+    run.eval(COUNT, [run.new_name("count")])
+    forget_everything(server)
+    with pytest.raises(BrokerUnreachable, match="append-only"):
+        waiting.result(30)
+    assert ended.wait(20)  # its children count as ended: nobody joins them for ever
+    run.close()
+    assert capfd.readouterr().err.count("append-only") == 1
+
+
+def test_a_program_that_went_on_after_a_long_outage_can_start_processes_again(tmp_path: Path) -> None:
+    with Server(tmp_path, hosts=1) as server:
+        program = tmp_path / "program.py"
+        program.write_text(AFTER_A_LONG_OUTAGE)
+        process = subprocess.Popen(
+            [sys.executable, program],
+            env=server.env | {"CROSSHOST_OUTAGE": "1"},
+            stdin=-1,
+            stdout=-1,
+            stderr=-1,
+            text=True,
+        )
+        assert process.stdout
+        assert process.stdout.readline() == "going\n"
+        server.kill()
+        assert process.stdout.readline() == "gone\n"
+        server.start()
+        out, err = process.communicate("again\n", timeout=60)
+        assert out == "0\n", out + err
+
+
+def test_two_interrupts_end_a_program_that_waits_for_redis(tmp_path: Path) -> None:
+    with Server(tmp_path, hosts=2) as server, program(server, tmp_path) as process:
+        server.kill()
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(2)  # the first ends what it waited for; it cleans up, and waits again, for 30 s
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=15)
+        finally:
+            process.kill()
+        assert process.returncode not in (0, -signal.SIGKILL)
 
 
 def test_a_redis_that_stays_away_ends_the_wait_when_patience_does(server: Server) -> None:

@@ -182,13 +182,13 @@ def archive_of(path: Path) -> bytes:
     return Program("/nowhere", main, False, {main: f"open({str(path)!r}, 'w').close()".encode()}).pack()
 
 
-def process_of(cluster: Any, digest: str) -> bytes:
+def process_of(cluster: Any, name: str, digest: str) -> bytes:
     """A packed process that comes with a program."""
     prepare = {"name": "x", "sys_path": [os.getcwd(), *sys.path]}
     run = cluster.connect()
     head = {"issued": run.server_ms(), "python": list(sys.version_info[:2]), "prepare": prepare, "program": digest}
     head["mailbox"] = run.key("mail", "intruder")
-    head["authkey"] = wire.conceal(cluster.settings.authkey, "x", b"any").hex()
+    head["authkey"] = wire.conceal(cluster.settings.authkey, name, b"any").hex()
     text = json.dumps(head).encode()
     return struct.pack(">I", len(text)) + text + pickle.dumps(targets.nothing)
 
@@ -196,7 +196,7 @@ def process_of(cluster: Any, digest: str) -> bytes:
 def send(cluster: Any, client: redis.Redis, name: str, digest: str, blob: bytes) -> None:
     run = cluster.connect()
     client.hset(run.key("program", digest), "archive", blob)
-    plant(cluster, client, name, run.seal(run.key("process", name), process_of(cluster, digest)))
+    plant(cluster, client, name, run.seal(run.key("process", name), process_of(cluster, name, digest)))
     ended(cluster, client)
 
 
@@ -231,7 +231,7 @@ def test_a_program_without_its_signature_is_refused_unread(
 
 def test_a_process_whose_program_is_gone_is_not_run(cluster: Any, client: redis.Redis) -> None:
     run, name = cluster.connect(), "without"
-    plant(cluster, client, name, run.seal(run.key("process", name), process_of(cluster, "f" * 64)))
+    plant(cluster, client, name, run.seal(run.key("process", name), process_of(cluster, name, "f" * 64)))
     ended(cluster, client)
     next_call_is_served(cluster)
 

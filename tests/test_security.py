@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from typing import Any
 import pytest
 import redis
 
-from lab.cluster import wire
+from lab.cluster import pool as pools
+from lab.cluster import sharedctypes, wire
 from lab.cluster.engine import PROCESS_QUEUE, PROCESS_TASK
 from lab.cluster.process import Popen
+from lab.cluster.script import SCRIPTS
 from lab.errors import WrongKey
 from tests import cluster_targets as targets
 from tests import watch_targets
@@ -127,6 +130,16 @@ def test_a_replayed_process_runs_once(cluster: Any, intruder: redis.Redis, monke
     until(lambda: not intruder.hexists(run.key("process", seen["id"]), "payload"), "a slot has looked at the copy")
     next_call_is_served(cluster)
     assert value.value == 1
+
+
+@pytest.mark.parametrize("role", ["producer", "worker"])
+def test_a_role_may_run_every_command_of_the_scripts(role: str) -> None:
+    allowed = Path(f"deploy/acl/{role}").read_text()
+    used = {name.lower() for script in SCRIPTS for name in re.findall(r"redis\.call\('([A-Z]+)'", script.text)}
+    assert pools.RECOVER in SCRIPTS
+    assert sharedctypes.ADD_ONCE in SCRIPTS
+    used.discard("incr")  # in a script of tests/test_outage.py
+    assert [name for name in sorted(used) if not re.search(rf"\+{name}\b", allowed)] == []
 
 
 def test_celery_refuses_a_pickled_message(cluster: Any, intruder: redis.Redis, tmp_path: Path) -> None:

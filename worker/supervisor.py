@@ -25,7 +25,7 @@ from lab.cluster.link import Link
 from lab.cluster.process import MAX_AGE, unpack_head
 from lab.cluster.run import BURY, MAIL, ROOT, Run
 from lab.cluster.script import Script
-from lab.cluster.store import Store
+from lab.cluster.store import GRACE, SLICE, Store
 from lab.errors import LabError, WrongKey
 from lab.settings import Settings
 from worker.archives import Archives
@@ -41,7 +41,8 @@ if not root or tonumber(root) < now() then return 'its program is gone' end
 local known = redis.call('SISMEMBER', base .. 'taken', me) == 1
 if not payload and not known then return 'its program has withdrawn it' end
 if known and redis.call('HGET', KEYS[3], 'claim') ~= ARGV[6] then
-  redis.call('HDEL', KEYS[3], 'payload')
+  -- nobody needs it any more, unless whoever claimed it has not heard so yet, and asks again
+  if not alive(me) then redis.call('HDEL', KEYS[3], 'payload') end
   return 'taken'
 end
 redis.call('SADD', base .. 'taken', me)
@@ -109,6 +110,7 @@ class Supervisor:
         self._popen: Any = None
         self._commands = self._run.key("commands", process_id)
         self._link: Link | None = None
+        self._heard_at = 0.0
         self._parent_alive: list[int] = []
         self._decoders: dict[int, tuple[str, codecs.IncrementalDecoder]] = {}
 
@@ -229,40 +231,52 @@ class Supervisor:
 
     def _listen(self, watched: list[Any]) -> None:
         """Watch for signals from the parent; again after the connection broke."""
+        if self._link is not None and time.monotonic() - self._heard_at > SLICE + GRACE:
+            watched.remove(
+                self._link
+            )  # excluded: a connection that has gone silent, over which no signal comes any more
+            self._link.close()
+            self._link = None
         if self._link is None:
-            self._link = self._store.link()
+            self._link, self._heard_at = self._store.link(), time.monotonic()
             self._look()
             watched.append(self._link)
 
     def _look(self) -> None:
         """Have Redis answer when there is a command. It stays in the list until it was obeyed: the answer may be lost."""
         assert self._link is not None
-        self._link.send([("BLMOVE", self._commands, self._commands, "LEFT", "LEFT", 0)])
+        self._link.send([("BLMOVE", self._commands, self._commands, "LEFT", "LEFT", SLICE)])
 
     def _unlisten(self) -> None:
         if self._link is not None:
             self._link.close()
 
     def _obey(self) -> bool:
-        """Send the child the signal that its parent asked for. Returns False if the connection broke."""
+        """Do what the parent asked for, if it did. Returns False if the connection broke."""
         assert self._link is not None
         try:
-            blob = self._link.read()
-            self._store.call("LREM", self._commands, 1, blob)
+            blob, self._heard_at = self._link.read(), time.monotonic()
+            if blob is not None:
+                self._store.call("LREM", self._commands, 1, blob)
+                # Before the next look. Excluded: a signal that is in the list no more and is not sent, as the look failed.
+                self._signal(blob)
             self._look()
-            if not blob:
-                self._beat()
-                return True
-            signum = int(bytes(self._run.unseal(self._commands, blob)))
         except (redis.RedisError, OSError, TypeError, LabError):
             self._link.close()
             return False
+        return True
+
+    def _signal(self, blob: bytes) -> None:
+        if not blob:
+            self._beat()
+            return
+        try:
+            signum = int(bytes(self._run.unseal(self._commands, blob)))
         except (WrongKey, ValueError) as exc:
             log.error("process %s: command refused: %s", self._run.me, exc)
-            return True
+            return
         if self._popen.poll() is None:
             os.kill(self._popen.pid, signum)
-        return True
 
     def _forward(self, fd: int, final: bool = False) -> bool:
         """Send on what the child printed. Returns False at the end of the stream."""

@@ -147,7 +147,9 @@ class Connection(_ConnectionBase):  # type: ignore[misc]
             return False
         # from the right back to the right: blocks until there is something, and moves nothing
         look = ("BLMOVE", self._inbox, self._inbox, "RIGHT", "RIGHT")
-        return self._run.store.wait(lambda left: (*look, left), timeout) is not None
+        return (
+            self._run.store.wait(lambda left: (*look, left), timeout, recover=lambda _: self._run.check()) is not None
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_closed()

@@ -5,7 +5,7 @@ the thread that takes it, its *hand*, and stays there until the thread takes the
 tells what was taken.
 
 On Redis: lists ``hand:PROCESS-N:0`` and ``hand:PROCESS-N:1``, used in turn, as each is emptied by the take after the next
-one's begin; BLMOVE and a script.
+one's begin; BLMOVE and a script. Set ``hands:PROCESS``, for who buries the process.
 """
 
 from __future__ import annotations
@@ -21,12 +21,24 @@ from lab.errors import LabError
 if TYPE_CHECKING:
     from lab.cluster.run import Run
 
-OPEN = Script("create(KEYS[3]) create(KEYS[4])")
+OPEN = Script("""
+local hands = base .. 'hands:' .. me
+redis.call('SADD', hands, KEYS[3], KEYS[4])
+create(hands)
+create(KEYS[3])
+create(KEYS[4])
+""")
 
-FORGET = Script("redis.call('UNLINK', KEYS[3], KEYS[4]) redis.call('SREM', registry, KEYS[3], KEYS[4])")
+FORGET = Script("""
+redis.call('SREM', base .. 'hands:' .. me, KEYS[3], KEYS[4])
+redis.call('UNLINK', KEYS[3], KEYS[4])
+redis.call('SREM', registry, KEYS[3], KEYS[4])
+""")
 
 MORE = Script(
     """
+-- Excluded: taking what came just after the time for the first was up.
+if redis.call('EXISTS', KEYS[4]) == 0 then return {} end
 local more = redis.call('LPOP', KEYS[3], ARGV[3]) or {}
 if #more > 0 then redis.call('RPUSH', KEYS[4], unpack(more)) end
 keep(KEYS[4])
@@ -98,11 +110,13 @@ class Hand:
         hand, other = self._full, self._empty
 
         def move(left: float) -> tuple[Any, ...]:
+            self._run.check_memory()  # who waits for what is no more is told
             if timeout is not None and timeout <= 0:
                 return ("LMOVE", source, hand, "LEFT", "RIGHT")
             return ("BLMOVE", source, hand, "LEFT", "RIGHT", left)
 
         def recover(_applied: int) -> list[Any] | None:
+            self._run.check()
             _, taken = self._run.store.pipeline([("UNLINK", other), ("LRANGE", hand, 0, -1)])
             return [taken[0], taken[1:]] if taken else None
 

@@ -3,13 +3,14 @@
 On Redis, with the id of a job for ID, all of it kept for ``Settings.keep`` seconds after the last thing that happened:
 ``crosshost:jobs`` (sorted set, id -> time of submission in ms), ``crosshost:job:ID`` (hash: the signed ``record``,
 ``sent`` when all messages are out, ``cancelled``), ``crosshost:job:ID:tasks`` (hash, task -> its signed state),
-``crosshost:job:ID:runs`` (hash, "task/retries" -> how often it was begun), ``crosshost:job:ID:who`` (set of
+``crosshost:job:ID:runs:TASK/RETRIES`` (set, one member for each time that it was begun), ``crosshost:job:ID:who`` (set of
 "host/process id").
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
@@ -212,17 +213,20 @@ class Records:
     def begin(self, task_id: str, retries: int, who: str) -> Begun:
         """Note, in a worker, that a task begins."""
         job_id = job_of(task_id)
-        keys = [job_key(job_id), *(job_key(job_id, part) for part in ("runs", "who", "tasks"))]
+        runs = job_key(job_id, "runs", f"{task_id}/{retries}")
+        keys = [job_key(job_id), runs, job_key(job_id, "who"), job_key(job_id, "tasks")]
         replies = self.store.pipeline(
             [
                 ("HGET", keys[0], "cancelled"),
-                ("HINCRBY", keys[1], f"{task_id}/{retries}", 1),
+                # not a number: a connection that breaks has this sent again, which must not count as another run
+                ("SADD", runs, secrets.token_hex(4)),
                 ("SADD", keys[2], who),
                 ("PEXPIRE", JOBS, self._keep),
                 *(("PEXPIRE", key, self._keep) for key in keys),
+                ("SCARD", runs),
             ]
         )
-        return Begun(known=replies[4] == 1, cancelled=replies[0] is not None, runs=int(replies[1]))
+        return Begun(known=replies[4] == 1, cancelled=replies[0] is not None, runs=int(replies[-1]))
 
     def note(self, task_id: str, state: str, result: Any) -> None:
         """Note the state of a task, as Celery's result backend is told it; success is the last word."""

@@ -104,21 +104,25 @@ class Lane:
             Broken: The connection broke; it has been made again. Nothing was sent again.
             BrokerUnreachable: It could not be made again.
         """
+        try:
+            return self._attempt(commands)
+        except Broken:
+            raise
+        except BaseException:
+            self.link.close()  # a reply may be half read
+            raise
+        finally:
+            self._unread.clear()
+
+    def _attempt(self, commands: Sequence[Command]) -> list[Any]:
         if self.link.closed:
             self._connect()
-        mark, numbered = self.sent, self._enlist(commands)
+        numbered = self._enlist(commands)
         try:
             self.link.send(numbered)
-            replies = [self.link.read() for _ in numbered]
+            return [self.link.read() for _ in numbered]
         except LOST as exc:
-            applied = self._applied_after_connecting()
-            self._unread.clear()
-            raise Broken(applied) from exc
-        except BaseException:
-            self.abandon(mark)
-            raise
-        self._unread.clear()
-        return replies
+            raise Broken(self._applied_after_connecting()) from exc
 
     def resume(self) -> None:
         """Make the connection again, and have Redis do what it has not done of what it was sent."""
@@ -171,7 +175,8 @@ class Lane:
         last, reply = 0, None
         for answer in [self.link.read() for _ in asked]:
             if answer == -1:
-                raise _lost_data(self._outage.address)
+                self._unread.clear()  # for a run that is no more; whoever uses the lane next may belong to another
+                raise lost_data(self._outage.address)
             if isinstance(answer, Exception):
                 raise answer
             if answer and int(answer[0]) > last:
@@ -181,14 +186,16 @@ class Lane:
 
     def _enlist(self, commands: Sequence[Command]) -> list[Command]:
         """Number the commands that need it, and remember all until their replies are read."""
-        self.sent += len(commands)
         listed = []
         for command in commands:
             if command[0] is NUMBERED:
                 self._number += 1
                 command = (*command, self._name, self._number)
             listed.append(command)
-        self._unread.extend(listed)
+        many, extend = len(listed), self._unread.extend
+        # Excluded: an interrupt between these two, and ``abandon`` giving up what somebody else has sent.
+        self.sent += many
+        extend(listed)
         return listed
 
     def _count_read(self) -> None:
@@ -208,7 +215,8 @@ class Broken(Exception):
         self.applied = applied
 
 
-def _lost_data(address: str) -> BrokerUnreachable:
+def lost_data(address: str) -> BrokerUnreachable:
+    """The error for a Redis that has forgotten the run."""
     return BrokerUnreachable(
         f"Redis at {address} is back, but does not know this program any more.",
         "It was restarted without its append-only file, flushed, or away for too long. Start it with: appendonly yes",

@@ -50,10 +50,14 @@ class Link:
         if self._id is not None:
             self._former.add(self._id)
         self.close()
-        self._connection.connect()
-        for former in list(self._former):
-            self._end(former)
-            self._former.discard(former)
+        try:
+            self._connection.connect()
+            for former in list(self._former):
+                self._end(former)
+                self._former.discard(former)
+        except BaseException:
+            self.close()  # excluded: the next command taking a reply that is still on its way for its own
+            raise
 
     def _end(self, former: int) -> None:
         # after a restart of the server the number may belong to somebody else's connection, so the name is compared

@@ -98,7 +98,8 @@ if finished > 0 then redis.call('LTRIM', taken, finished, -1) end
 local got = {}
 if moved then
   local blob = redis.call('LINDEX', taken, 0)
-  if blob and first_time(blob) then got[1] = 1 else redis.call('DEL', taken) got[1] = 0 end
+  if not blob then return {0} end  -- nothing came in time; what has come since is for the next move
+  if first_time(blob) then got[1] = 1 else redis.call('DEL', taken) got[1] = 0 end
 end
 local waiting = want > 0 and redis.call('LLEN', calls) or 0
 if waiting > 0 then
@@ -405,6 +406,7 @@ class Calls:
         self._last_put = 0.0
         self._pickler = _Pickler()
         self._broken: LabError | None = None
+        self.on_broken: Callable[[LabError], None] = lambda _: None
         run.post(OPEN, list(map(self.key, NAMES)))
 
     def key(self, *names: str) -> str:
@@ -455,8 +457,8 @@ class Calls:
             try:
                 self.run.post(PUSH_ALL, [self.key("calls")], *blobs)
             except LabError as exc:
-                self._broken = exc
-                return  # whoever reads the answers finds Redis gone too, and fails the pending calls
+                self.on_broken(exc)  # whoever reads the answers may just have found Redis again
+                return
             self._sent += len(blobs)
             if blob is None:
                 return
@@ -507,6 +509,7 @@ class Answers:
     def __init__(self, calls: Calls, settle: Callable[[int, int, tuple[bool, Any]], None]) -> None:
         self._calls, self._settle = calls, settle
         self._ready: deque[Any] = deque()
+        calls.on_broken = self.fail_pending
 
     def put(self, sentinel: None) -> None:
         """Wake the thread that reads: the pool puts nothing but None here."""
@@ -551,9 +554,9 @@ class Answers:
     def fail_pending(self, exc: LabError) -> None:
         """End every call that waits, and every later one, with an error."""
         self._calls._broken = exc
-        while self._calls.pending:
-            _, (job, index) = self._calls.pending.popitem()
-            self._settle(job, index, (False, exc))
+        for n in list(self._calls.pending):
+            if (call := self._calls.pending.pop(n, None)) is not None:  # two threads may do this at once
+                self._settle(*call, (False, exc))
 
     def __reduce__(self) -> tuple[Any, ...]:
         context.assert_spawning(self)
@@ -673,13 +676,14 @@ class TakenCalls:
     def _recover(self, before: list[Any], take: tuple[Any, ...], applied: int) -> list[Any] | None:
         """The replies that a broken connection swallowed: the taken list has been emptied by the answer, if that arrived."""
         store = self._run.store
-        if applied > len(before):
-            blobs = store.call("LRANGE", self._taken, 0, -1)
-            return [blobs[0], [1, *blobs[1:]]] if blobs else [b"", [0]]
-        if not applied and before:
-            store.call(*before[0])
-        moved = store.call("LINDEX", self._taken, 0)
-        return [moved, store.call(*take)] if moved is not None else None
+        if applied <= len(before):
+            if not applied and before:
+                store.call(*before[0])
+            if store.call("LINDEX", self._taken, 0) is None:
+                return None
+            store.call(*take)
+        blobs = store.call("LRANGE", self._taken, 0, -1)
+        return [blobs[0], [1, *blobs[1:]]] if blobs else [b"", [0]]
 
     def _exchange(self) -> tuple[Any, ...]:
         return self._run.command(EXCHANGE, self._keys, self._finished, 0, self._workers, self._sealed(), 0)

@@ -201,10 +201,11 @@ class Popen:
                 "Start one with the same settings:\n  worker --slots 4",
             )
         slots, busy = sum(h.slots for h in hosts), sum(h.busy for h in hosts)
+        more = slots // len(hosts) + 4
         return NotEnoughSlots(
             f"No slot became free in {wait:g} s: {busy} of {slots} slots on {len(hosts)} hosts are busy.",
             f"Each process takes a slot for as long as it lives. Give the fleet more:\n"
-            f"  CROSSHOST_SLOTS={slots // len(hosts) + 4} for an embedded fleet, or start another worker",
+            f"  producer fleet --slots {more}, CROSSHOST_SLOTS={more} for one that comes with a command, or another worker",
         )
 
     def _on_mail(self, mail: dict[str, Any]) -> None:

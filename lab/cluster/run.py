@@ -7,7 +7,7 @@ On Redis, under ``crosshost:{RUN}:``
 * ``keys``: set, the names of the run's keys. The root renews their expiry, and deletes them when the program ends.
 * ``process:ID``: hash, a process from its start to its end. ``mail:ID``: list, what happens to the children of ID.
 * ``journal:ID``: hash, how far Redis came with what the process sent (``script``). ``hand:ID-N:0`` and ``:1``: lists, what
-  a thread of the process has just taken (``hand``).
+  a thread of the process has just taken (``hand``); ``hands:ID``: set, their names.
 * ``children:ID``: set, the processes that ID has started and that live. ``commands:ID``: list, signals for ID; an empty
   one says that its parent has ended.
 * ``locks``: set, the locks and recursive locks of the run. ``ends:ID``: set, the pipe ends that process ID holds.
@@ -32,6 +32,7 @@ from typing import Any
 
 from lab.cluster import wire
 from lab.cluster.hand import Hand
+from lab.cluster.lane import lost_data
 from lab.cluster.script import Script
 from lab.cluster.store import Store
 from lab.errors import BrokerUnreachable, LabError, WrongKey
@@ -55,7 +56,8 @@ return now()
 
 BEAT = Script(
     """
-local last = tonumber(alive(me) or now() + ARGV[3]) - ARGV[3]
+if not alive(me) then return -1 end  -- who has joined is there as long as Redis remembers anything
+local last = tonumber(alive(me)) - ARGV[3]
 if now() - last > tonumber(ARGV[4]) then
   -- Nobody was heard for a lease, this process included: Redis was away, or we were. So give everybody a lease to come back.
   for _, silent in ipairs(redis.call('ZRANGEBYSCORE', processes, '-inf', now() + ARGV[4])) do
@@ -95,7 +97,11 @@ redis.call('SREM', base .. 'children:' .. string.match(KEYS[3], '[^:]+$'), dead)
 for _, child in ipairs(redis.call('SMEMBERS', base .. 'children:' .. dead)) do
   if alive(child) then push(base .. 'commands:' .. child, '') end  -- its supervisor looks who is still there
 end
-local kinds = {'process:', 'ends:', 'commands:', 'children:', 'mail:', 'bell:'}
+for _, hand in ipairs(redis.call('SMEMBERS', base .. 'hands:' .. dead)) do
+  redis.call('DEL', hand)
+  redis.call('SREM', registry, hand)
+end
+local kinds = {'hands:', 'process:', 'ends:', 'commands:', 'children:', 'mail:', 'bell:'}
 -- a journal may still be asked for by a process that was silent, but not by one that has ended
 if not lapsed_only then kinds[#kinds + 1] = 'journal:' end
 for _, kind in ipairs(kinds) do
@@ -142,6 +148,7 @@ class Run:
         self._threads: list[threading.Thread] = []
         self._starting = threading.Lock()
         self._listening = False
+        self._told, self._forgotten = "", False
         self._stop = threading.Event()
 
     @classmethod
@@ -150,6 +157,7 @@ class Run:
         run = cls(settings, store, secrets.token_hex(6))
         run.set_clock(run.eval(JOIN, [], int(settings.lease * ROOT_LEASES * 1000)))
         run._spawn(run._beat, "crosshost-beat")
+        util.Finalize(None, run._hurry, exitpriority=100)  # before pools and children are ended
         # runs after multiprocessing's own exit function has joined the children
         util.Finalize(None, run.close, exitpriority=-100)
         return run
@@ -189,6 +197,21 @@ class Run:
         """Run a script without waiting for it (``Store.post``)."""
         self.store.post(*self.command(script, keys, *args))
 
+    def check(self) -> None:
+        """Make sure that Redis knows this run.
+
+        Raises:
+            BrokerUnreachable: It has lost its data.
+        """
+        self.check_memory()
+        if not self.store.call("EXISTS", self._head[0]):
+            raise lost_data(self.store.address)
+
+    def check_memory(self) -> None:
+        """The same as far as this process has noticed, without a round trip."""
+        if self._forgotten:
+            raise lost_data(self.store.address)
+
     def seal(self, purpose: str, *parts: Any) -> Any:
         """Sign a payload under the fleet's key (``wire.seal``)."""
         return wire.seal(self.settings.authkey, purpose, *parts)
@@ -227,6 +250,8 @@ class Run:
         if self._stop.is_set():
             return
         self._stop.set()
+        if self.me == ROOT:
+            self._hurry()
         try:
             if self._listening:
                 self.eval(MAIL, [self.mailbox], self.letter(self.mailbox, event="stop"))
@@ -240,6 +265,11 @@ class Run:
         except (LabError, OSError):
             return  # Redis is gone; what it still holds expires
 
+    def _hurry(self) -> None:
+        """Do not wait, at the end of the program, for a Redis that is away: what it still holds expires."""
+        if self.store.outage.on:
+            self.store.outage.patience = 0.0
+
     def _spawn(self, target: Callable[[], None], name: str) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
         self._threads.append(thread)
@@ -250,6 +280,10 @@ class Run:
             try:
                 lease = int(self.settings.lease * 1000)
                 lapsed = self.eval(BEAT, [], lease * ROOT_LEASES, lease)
+                if lapsed == -1:
+                    self._forgotten = True
+                    self._give_up(lost_data(self.store.address))
+                    return
                 for dead, parent in zip(lapsed[::2], lapsed[1::2], strict=True):
                     self._bury(dead.decode(), parent.decode())
             except (LabError, OSError):
@@ -265,13 +299,17 @@ class Run:
             try:
                 blobs = self.take(self.mailbox, self.settings.lease, 100)
             except BrokerUnreachable as exc:
+                with self._starting:  # a child that is started once Redis is back brings a listener with it
+                    self._listening = False
                 self._give_up(exc)
                 return
             for blob in blobs:
                 self._deliver(blob)
 
     def _give_up(self, exc: BrokerUnreachable) -> None:
-        print(f"crosshost: {exc}", file=sys.stderr)
+        if not self._stop.is_set() and str(exc) != self._told:
+            self._told = str(exc)
+            print(f"crosshost: {exc}", file=sys.stderr)
         for handler in list(self._handlers.values()):
             handler({"event": "exit", "exitcode": -signal.SIGKILL})
 

@@ -27,6 +27,7 @@ from redis.retry import Retry
 from lab.cluster.lane import Broken, Command, Lane
 from lab.cluster.link import Link
 from lab.cluster.outage import Outage
+from lab.cluster.script import NUMBERED
 from lab.errors import BrokerUnreachable, LeaseLost
 
 SLICE = 5.0
@@ -69,7 +70,7 @@ class Store:
 
     def _begin(self) -> None:
         self._lane = Lane(Link(self._pool, GRACE), self.outage)
-        self._turn = _Turn(self._lane)
+        self._lock, self._turn = threading.Lock(), _Turn(self._lane)
         self._late_error: Exception | None = None
         self._deferred: deque[Command] = deque()
         self._waiting = threading.local()
@@ -85,7 +86,7 @@ class Store:
 
     def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands in one round trip; their replies, the first error raised."""
-        with self._turn:
+        with self._lock, self._turn:
             self._flush()
             self._lane.send(commands)
             self._settle(len(commands))
@@ -101,7 +102,7 @@ class Store:
 
         An error it meets is raised by the next call that does wait.
         """
-        with self._turn:
+        with self._lock, self._turn:
             self._flush()
             self._lane.send([command])
             if self._lane.unread > UNREAD or self._lane.unread_bytes > UNREAD_BYTES:
@@ -114,16 +115,16 @@ class Store:
         own command and its reply. If the lane is taken, or broken, whoever uses it next sends this first.
         """
         self._deferred.append(command)
-        if self._turn.lock.acquire(blocking=False):
+        if self._lock.acquire(blocking=False):
             try:
                 while self._deferred and self._lane.send_if_open([self._deferred[0]]):
                     self._deferred.popleft()
             finally:
-                self._turn.lock.release()
+                self._lock.release()
 
     def settle(self) -> None:
         """Wait until everything posted so far has taken effect, and raise what went wrong with it."""
-        with self._turn:
+        with self._lock, self._turn:
             self._flush()
             self._settle()
         self._raise_late()
@@ -145,10 +146,12 @@ class Store:
             after: Commands for Redis to run as soon as the blocking one has ended, in the same round trip. If there are
                 any, the reply is a list: the blocking one's and theirs.
             recover: Called when the connection broke and was made again, with the number of numbered commands that took
-                effect. It returns the replies that were lost, or None after having done what ``before`` says: then
-                the blocking command is sent again. Without it, everything is sent again.
+                effect: those of ``before``, even if that was long ago, and of the last ``after``. It returns the
+                replies that were lost, or None after having done what ``before`` says: then the blocking command is sent
+                again. Without it, everything is sent again.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        done = 0
         # Excluded: a waiter on its own lane overtaking what this process posted before it began to wait.
         if self._lane.unread or self._deferred:
             self.settle()
@@ -160,13 +163,14 @@ class Store:
             except Broken as broken:
                 if recover is None:
                     continue
-                if (replies := recover(broken.applied)) is None:  # type: ignore[assignment]
-                    before = ()
-                    continue
+                replies = recover(done + broken.applied)  # type: ignore[assignment]
+            done += sum(command[0] is NUMBERED for command in before)
+            before = ()
+            if replies is None:
+                continue
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise translated(reply)
-            before = ()
             if replies[0] is not None:
                 return replies if after else replies[0]
             if deadline is not None and time.monotonic() >= deadline:
@@ -191,6 +195,7 @@ class Store:
         while self._deferred:
             self._lane.send([self._deferred[0]])
             self._deferred.popleft()
+        self._turn.begin()  # what was deferred is not given up with the command that carries it
 
     def _settle(self, but: int = 0) -> None:
         while self._lane.unread > but:
@@ -205,21 +210,25 @@ class Store:
 
 
 class _Turn:
-    """One thread's use of the lane. A class, as it stands around every command: a generator would cost 2 us."""
+    """One thread's use of the lane. A class, as it stands around every command: a generator would cost 2 us.
+
+    The lock is not taken here but by a ``with`` of its own. Excluded by that: an interrupt after it was taken and before
+    there is anybody to give it back, which can happen in an ``__enter__`` written in Python.
+    """
 
     def __init__(self, lane: Lane) -> None:
-        self.lock = threading.Lock()
         self._lane = lane
         self._mark = 0
 
-    def __enter__(self) -> None:
-        self.lock.acquire()
+    def begin(self) -> None:
+        """What is sent from here on is given up if it is interrupted."""
         self._mark = self._lane.sent
+
+    __enter__ = begin
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         if exc is not None:
             self._lane.abandon(self._mark)
-        self.lock.release()
 
 
 _STORES: weakref.WeakSet[Store] = weakref.WeakSet()

@@ -64,12 +64,23 @@ class Storm:
 
     def _slot(self) -> None:
         worker = self._dice.choice(self._workers())
-        parent = subprocess.run(["ps", "-o", "ppid=", "-p", str(worker.pid)], capture_output=True, check=True)  # noqa: S607
-        self._blow("slot", [worker], int(parent.stdout))
+        self._blow("slot", [worker], self._slot_of(worker))
 
     def _process(self) -> None:
         worker = self._dice.choice(self._workers())
+        self._slot_of(worker)
         self._blow("process", [worker], worker.pid)
+
+    def _slot_of(self, worker: Any) -> int:
+        """The slot that a worker runs in.
+
+        Excluded: killing what is none of the fleet. A worker that has just died may still be listed, its number belong to
+        another program, or its parent be init, or the user's session.
+        """
+        slot = _parent(worker.pid)
+        if _parent(slot) not in [host.pid for host in list_hosts(self._store)]:
+            raise ProcessLookupError
+        return slot
 
     def _redis(self) -> None:
         info = bytes(self._store.call("INFO", "server"))
@@ -86,3 +97,7 @@ class Storm:
         if not alive:
             raise ProcessLookupError
         return alive
+
+
+def _parent(pid: int) -> int:
+    return int(subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, check=True).stdout)  # noqa: S607
