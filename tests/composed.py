@@ -26,6 +26,7 @@ SHIPPED = (
     "pyproject.toml",
     "uv.lock",
     "deploy",
+    "examples",
     "lab",
     "worker",
     "producer",
@@ -56,11 +57,15 @@ class Fleet:
     directory: Path
     env: dict[str, str]
 
-    def compose(self, *words: str, timeout: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def compose(
+        self, *words: str, timeout: float = 120, check: bool = True, input: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             ["docker", "compose", *words],
             cwd=self.directory,
             env=self.env,
+            input=input,
+            stdin=None if input is not None else subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -101,6 +106,10 @@ class Fleet:
         )
         assert not check or done.returncode == 0, done.stderr
         return done
+
+    def hosts(self, service: str) -> set[str]:
+        """The names under which the service's containers take work."""
+        return {container["Config"]["Hostname"] for container in self.inspect(service)}
 
     def inspect(self, service: str) -> list[dict[str, Any]]:
         ids = self.compose("ps", "-aq", service).stdout.split()
