@@ -40,7 +40,8 @@ def worker_side(redis_side: Fleet, tmp_path_factory: pytest.TempPathFactory) -> 
             shutil.copy(redis_side.directory / "secrets" / secret, fleet.directory / "secrets" / secret)
         # both names lead to this machine, which stands for the one with Redis
         names = [f"{name}:host-gateway" for name in (NAME, OTHER_NAME)]
-        override = {"services": {"worker": {"extra_hosts": names, "deploy": {"replicas": 2}}}}
+        two, one = ({"extra_hosts": names, "deploy": {"replicas": count}} for count in (2, 1))
+        override = {"services": {"worker": two, "jobs": one}}
         (fleet.directory / "compose.names.yaml").write_text(json.dumps(override))
         fleet.env["COMPOSE_FILE"] = "compose.worker.yaml:compose.names.yaml"
         missing = fleet.compose("up", "-d", check=False)
@@ -76,6 +77,15 @@ def test_workers_of_another_machine_run_a_concept(redis_side: Fleet, worker_side
     (counter,) = json.loads(ran.stdout)["runs"]
     assert counter["ok"]
     assert {who["host"] for who in counter["who"]} == containers
+
+
+def test_a_job_runs_on_another_machine(redis_side: Fleet, worker_side: Fleet) -> None:
+    words = ("submit", "counter", "--adders", "2", "--wait", "--json")
+    ran = redis_side.compose("run", "--rm", "-T", "--no-deps", "producer", *words)
+    assert json.loads(ran.stdout)["result"]["atomic"] == 100
+    listed = redis_side.compose("run", "--rm", "-T", "--no-deps", "producer", "jobs", "--json").stdout
+    (job,) = json.loads(listed)
+    assert {worker.partition("/")[0] for worker in job["workers"]} == worker_side.hosts("jobs")
 
 
 def test_the_port_without_tls_is_not_published(redis_side: Fleet, worker_side: Fleet) -> None:
