@@ -56,10 +56,13 @@ class Fleet:
 
     directory: Path
     env: dict[str, str]
+    _is_up: tuple[str, ...] = ()
 
     def compose(
         self, *words: str, timeout: float = 120, check: bool = True, input: str | None = None
     ) -> subprocess.CompletedProcess[str]:
+        if words[0] not in ("run", "exec", "ps", "logs"):
+            self._is_up = ()
         done = subprocess.run(
             ["docker", "compose", *words],
             cwd=self.directory,
@@ -117,7 +120,21 @@ class Fleet:
         return list(json.loads(found.stdout))
 
     def up(self, *words: str) -> None:
-        self.compose("up", "-d", "--wait", "--no-build", *words, "redis", "worker", timeout=180)
+        """Have Redis and workers up and healthy; to look costs a second, so not again if nothing was changed since."""
+        wanted = (
+            "up",
+            "-d",
+            "--wait",
+            "--no-build",
+            *words,
+            "redis",
+            "worker",
+            "jobs",
+            self.env.get("COMPOSE_FILE", ""),
+        )
+        if self._is_up != wanted:
+            self.compose(*wanted[:-1], timeout=180)
+            self._is_up = wanted
 
 
 def copy_of_the_tree(directory: Path) -> None:

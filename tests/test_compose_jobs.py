@@ -15,7 +15,7 @@ pytestmark = composed.MARKS
 
 @pytest.fixture(autouse=True)
 def _up(fleet: Fleet) -> None:
-    fleet.up("jobs")
+    fleet.up()
 
 
 def test_a_counter_over_two_containers_is_exact_with_a_lock_and_atomically(fleet: Fleet) -> None:
@@ -36,12 +36,16 @@ def test_a_job_is_submitted_watched_and_fetched_by_three_containers(fleet: Fleet
 
 
 def test_a_job_goes_on_while_its_workers_are_replaced(fleet: Fleet) -> None:
-    job_id = fleet.producer("submit", "primes", "--limit", "100000000").stdout.strip()
     before = fleet.hosts("jobs")
+    job_id = fleet.producer("submit", "primes", "--limit", "60000000").stdout.strip()
     fleet.compose("up", "-d", "--wait", "--no-build", "--no-deps", "--force-recreate", "jobs")
     assert not before & fleet.hosts("jobs")
     fleet.producer("watch", job_id)
-    assert "5,761,455 primes below 100,000,000" in fleet.producer("result", job_id).stdout
+    assert "3,562,115 primes below 60,000,000" in fleet.producer("result", job_id).stdout
+    workers = json.loads(fleet.producer("status", job_id, "--json").stdout)["workers"]
+    who = {worker.partition("/")[0] for worker in workers}
+    assert who & before
+    assert who & fleet.hosts("jobs")
 
 
 MINE = """

@@ -47,6 +47,7 @@ def test_a_pool_survives_a_redis_that_restarts(fleet: Fleet, how: str) -> None:
     assert program.returncode == 0, out + err
     assert f"{CALLS} answered" in out, out + err
     assert "then 0 1" in out
+    assert "NOPERM" not in fleet.compose("logs", "redis").stdout  # it has read all of its append-only file
 
 
 def test_the_fleet_is_whole_afterwards(fleet: Fleet) -> None:
