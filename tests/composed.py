@@ -7,7 +7,8 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,16 @@ class Fleet:
         if self._is_up != wanted:
             self.compose(*wanted[:-1], timeout=180)
             self._is_up = wanted
+
+
+def within(seconds: float, done: Callable[[], bool]) -> bool:
+    """Whether it came true in time; what is asked is a server that has no way to tell us."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.3)
+    return True
 
 
 def copy_of_the_tree(directory: Path) -> None:

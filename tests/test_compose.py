@@ -11,13 +11,12 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable
 
 import pytest
 
 from lab.concepts import CONCEPTS
 from tests import composed
-from tests.composed import Fleet
+from tests.composed import Fleet, within
 
 SECRETS = ("authkey", "worker_password", "producer_password", "monitor_password", "flower_password")
 pytestmark = composed.MARKS
@@ -252,16 +251,6 @@ def tasks(fleet: Fleet, password: str) -> set[tuple[str, str]]:
     """Name and state of the tasks that Flower lists."""
     found = json.loads(page(fleet, "/api/tasks", password)[1])
     return {(task["name"], task["state"]) for task in found.values()}
-
-
-def within(seconds: float, done: Callable[[], bool]) -> bool:
-    """Whether it came true in time; what is asked is a server that has no way to tell us."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.3)
-    return True
 
 
 def test_the_monitor_adds_nothing_to_the_image_of_the_others(fleet: Fleet) -> None:
