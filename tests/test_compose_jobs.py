@@ -46,7 +46,7 @@ def test_a_chunk_that_a_stopped_worker_cannot_finish_runs_on_another(fleet: Flee
     job_id = fleet.producer("submit", "flaky", "--failures", "0", "--seconds", "9").stdout.strip()
     assert within(30, lambda: status()[0] == "STARTED")
     begun = time.monotonic()
-    fleet.compose("up", "-d", "--wait", "--no-build", "--no-deps", "--force-recreate", "jobs")
+    fleet.compose("up", "-d", "--wait", "--no-build", "--force-recreate", "jobs")
     assert time.monotonic() - begun < 19  # nobody had to be killed when the grace period was over
     fleet.producer("watch", job_id)
     state, hosts = status()
