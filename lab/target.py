@@ -19,6 +19,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from lab import source
+
 
 @dataclass(frozen=True)
 class Target:
@@ -64,7 +66,9 @@ def load_module(module: str) -> ModuleType:
         return sys.modules[name]
     if (folder := str(Path(module).parent)) not in sys.path:
         sys.path.insert(0, folder)
-    spec = importlib.util.spec_from_file_location(name, module)
+    own = source.installed()  # on a host, which has no such file but got its source from the program
+    loader = own.loader(name, module) if own and module in own.files else None
+    spec = importlib.util.spec_from_file_location(name, module, loader=loader)
     if spec is None or spec.loader is None:
         raise ImportError(f"{module} is not a Python script")
     loaded = importlib.util.module_from_spec(spec)

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
+from lab import source
 from lab.errors import ExitCode, LabError
 from lab.target import Target, load_module
 
@@ -45,6 +46,22 @@ def resolve(text: str) -> Target:
     target = Target(module, name)
     _check(target, _imported(module, where), where)
     return target
+
+
+def send_along(target: Target) -> None:
+    """Have the hosts of a cluster get the source of a function's module from this program, unless it is installed.
+
+    The module counts as the program's main one: what lies beside it and is imported goes along (``lab.cluster.program``).
+    """
+    file = getattr(load_module(target.module), "__file__", None)
+    if not file:
+        return  # built in, or a namespace
+    root = Path(os.path.abspath(file)).parent
+    if not target.module.endswith(".py"):
+        levels = target.module.count(".") + (Path(file).name == "__init__.py")
+        root = Path(os.path.abspath(file)).parents[levels]
+    if source.is_own(os.path.abspath(file), str(root)):
+        source.Own(str(root)).install()
 
 
 def _script(path: str) -> str:

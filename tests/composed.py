@@ -7,7 +7,8 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ SHIPPED = (
     "pyproject.toml",
     "uv.lock",
     "deploy",
+    "examples",
     "lab",
     "worker",
     "producer",
@@ -55,12 +57,19 @@ class Fleet:
 
     directory: Path
     env: dict[str, str]
+    _is_up: tuple[str, ...] = ()
 
-    def compose(self, *words: str, timeout: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def compose(
+        self, *words: str, timeout: float = 120, check: bool = True, input: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        if words[0] not in ("run", "exec", "ps", "logs"):
+            self._is_up = ()
         done = subprocess.run(
             ["docker", "compose", *words],
             cwd=self.directory,
             env=self.env,
+            input=input,
+            stdin=None if input is not None else subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -102,13 +111,41 @@ class Fleet:
         assert not check or done.returncode == 0, done.stderr
         return done
 
+    def hosts(self, service: str) -> set[str]:
+        """The names under which the service's containers take work."""
+        return {container["Config"]["Hostname"] for container in self.inspect(service)}
+
     def inspect(self, service: str) -> list[dict[str, Any]]:
         ids = self.compose("ps", "-aq", service).stdout.split()
         found = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, check=True, timeout=30)
         return list(json.loads(found.stdout))
 
     def up(self, *words: str) -> None:
-        self.compose("up", "-d", "--wait", "--no-build", *words, "redis", "worker", timeout=180)
+        """Have Redis and workers up and healthy; to look costs a second, so not again if nothing was changed since."""
+        wanted = (
+            "up",
+            "-d",
+            "--wait",
+            "--no-build",
+            *words,
+            "redis",
+            "worker",
+            "jobs",
+            self.env.get("COMPOSE_FILE", ""),
+        )
+        if self._is_up != wanted:
+            self.compose(*wanted[:-1], timeout=180)
+            self._is_up = wanted
+
+
+def within(seconds: float, done: Callable[[], bool]) -> bool:
+    """Whether it came true in time; what is asked is a server that has no way to tell us."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.3)
+    return True
 
 
 def copy_of_the_tree(directory: Path) -> None:

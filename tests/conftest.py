@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 import lab
+from tests import composed
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,3 +51,16 @@ def remote(request: pytest.FixtureRequest) -> Any:
 def threads() -> Any:
     """The context of threads."""
     return lab.get_context("threads")
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[composed.Fleet]:
+    """A fleet in containers, built and not up yet; one for all tests that need no other settings."""
+    name = f"crosshost-test-{os.getpid()}"
+    with composed.project(tmp_path_factory.mktemp("compose"), name, name) as fleet:
+        missing = fleet.compose("up", "-d", check=False)
+        assert missing.returncode != 0
+        assert "sh deploy/setup" in missing.stderr
+        fleet.script("setup")
+        fleet.compose("--profile", "monitor", "build", timeout=300)
+        yield fleet

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import socket
+import subprocess
 
 import pytest
 
@@ -29,18 +29,9 @@ ctx.close()
 """
 
 
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    name = f"crosshost-test-restart-{os.getpid()}"
-    with composed.project(tmp_path_factory.mktemp("restart"), name, name) as fleet:
-        fleet.script("setup")
-        fleet.compose("build", timeout=300)
-        fleet.up()
-        yield fleet
-
-
 @pytest.mark.parametrize("how", ["restart", "kill"])
 def test_a_pool_survives_a_redis_that_restarts(fleet: Fleet, how: str) -> None:
+    fleet.up()
     with fleet.python(PROGRAM) as program:
         try:
             assert program.stdout
@@ -56,9 +47,33 @@ def test_a_pool_survives_a_redis_that_restarts(fleet: Fleet, how: str) -> None:
     assert program.returncode == 0, out + err
     assert f"{CALLS} answered" in out, out + err
     assert "then 0 1" in out
+    assert "NOPERM" not in fleet.compose("logs", "redis").stdout  # it has read all of its append-only file
 
 
 def test_the_fleet_is_whole_afterwards(fleet: Fleet) -> None:
     fleet.up()
     said = fleet.producer("workers").stdout
     assert "3 hosts" in said
+
+
+def test_a_port_that_is_taken_is_named(fleet: Fleet) -> None:
+    fleet.compose("down", "-v")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            ["docker", "compose", "up", "-d", "redis"], cwd=fleet.directory, env=fleet.env | {"CROSSHOST_PORT": port},
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    assert done.returncode != 0
+    assert port in done.stderr
+
+
+def test_down_leaves_nothing(fleet: Fleet) -> None:
+    fleet.compose("down", "-v", "--remove-orphans")
+    name = fleet.env["COMPOSE_PROJECT_NAME"]
+    for kind in ("container", "network", "volume"):
+        words = ["docker", kind, "ls", "-q", "--filter", f"label=com.docker.compose.project={name}"]
+        words += ["-a"] if kind == "container" else []
+        assert subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout == ""

@@ -40,7 +40,8 @@ def worker_side(redis_side: Fleet, tmp_path_factory: pytest.TempPathFactory) -> 
             shutil.copy(redis_side.directory / "secrets" / secret, fleet.directory / "secrets" / secret)
         # both names lead to this machine, which stands for the one with Redis
         names = [f"{name}:host-gateway" for name in (NAME, OTHER_NAME)]
-        override = {"services": {"worker": {"extra_hosts": names, "deploy": {"replicas": 2}}}}
+        two, one = ({"extra_hosts": names, "deploy": {"replicas": count}} for count in (2, 1))
+        override = {"services": {"worker": two, "jobs": one}}
         (fleet.directory / "compose.names.yaml").write_text(json.dumps(override))
         fleet.env["COMPOSE_FILE"] = "compose.worker.yaml:compose.names.yaml"
         missing = fleet.compose("up", "-d", check=False)
@@ -51,6 +52,13 @@ def worker_side(redis_side: Fleet, tmp_path_factory: pytest.TempPathFactory) -> 
         )
         fleet.compose("up", "-d", "--wait", "--no-build")
         yield fleet
+
+
+ASK = """
+from lab.cluster.store import Store
+from lab.settings import Settings
+print(Store(Settings.from_env().broker_url).call("PING"))
+"""
 
 
 def worker(fleet: Fleet, *command: str, **env: str) -> tuple[int, str]:
@@ -71,48 +79,51 @@ def test_workers_of_another_machine_run_a_concept(redis_side: Fleet, worker_side
     assert {who["host"] for who in counter["who"]} == containers
 
 
+def test_a_job_runs_on_another_machine(redis_side: Fleet, worker_side: Fleet) -> None:
+    words = ("submit", "counter", "--adders", "2", "--wait", "--json")
+    ran = redis_side.compose("run", "--rm", "-T", "--no-deps", "producer", *words)
+    assert json.loads(ran.stdout)["result"]["atomic"] == 100
+    listed = redis_side.compose("run", "--rm", "-T", "--no-deps", "producer", "jobs", "--json").stdout
+    (job,) = json.loads(listed)
+    assert {worker.partition("/")[0] for worker in job["workers"]} == worker_side.hosts("jobs")
+
+
 def test_the_port_without_tls_is_not_published(redis_side: Fleet, worker_side: Fleet) -> None:
     (ports,) = [container["NetworkSettings"]["Ports"] for container in redis_side.inspect("redis")]
     assert {name for name, published in ports.items() if published} == {"6380/tcp"}
     plain = f"redis://worker@{NAME}:{redis_side.env['CROSSHOST_PORT']}/0"
-    code, said = worker(worker_side, "python", "-m", "worker.health", CROSSHOST_BROKER_URL=plain, CROSSHOST_CA_FILE="")
+    code, said = worker(worker_side, "python", "-c", ASK, CROSSHOST_BROKER_URL=plain, CROSSHOST_CA_FILE="")
     assert code == 1
     assert "Connection refused" in said
 
 
 def test_the_tls_port_wants_tls_and_a_password(redis_side: Fleet, worker_side: Fleet) -> None:
     there = f"{NAME}:{redis_side.env['CROSSHOST_TLS_PORT']}"
-    code, said = worker(
-        worker_side,
-        "python",
-        "-m",
-        "worker.health",
-        CROSSHOST_BROKER_URL=f"redis://worker@{there}/0",
-        CROSSHOST_CA_FILE="",
-    )
+    without = f"redis://worker@{there}/0"
+    code, said = worker(worker_side, "python", "-c", ASK, CROSSHOST_BROKER_URL=without, CROSSHOST_CA_FILE="")
     assert code == 1
     assert "does not answer" in said
     wrong = f"rediss://worker:{'0' * 64}@{there}/0"
-    code, said = worker(
-        worker_side, "python", "-m", "worker.health", CROSSHOST_BROKER_URL=wrong, CROSSHOST_PASSWORD_FILE=""
-    )
+    code, said = worker(worker_side, "python", "-c", ASK, CROSSHOST_BROKER_URL=wrong, CROSSHOST_PASSWORD_FILE="")
     assert code == 1
     assert "refused the user or password" in said
 
 
-@pytest.mark.parametrize("module", ["worker", "worker.health"])
-def test_a_certificate_for_another_name_is_refused(redis_side: Fleet, worker_side: Fleet, module: str) -> None:
+@pytest.mark.parametrize(("program", "ends_with"), [(("-m", "worker"), 4), (("-c", ASK), 1)])
+def test_a_certificate_for_another_name_is_refused(
+    redis_side: Fleet, worker_side: Fleet, program: tuple[str, ...], ends_with: int
+) -> None:
     url = f"rediss://worker@{OTHER_NAME}:{redis_side.env['CROSSHOST_TLS_PORT']}/0"
-    code, said = worker(worker_side, "python", "-m", module, CROSSHOST_BROKER_URL=url)
-    assert code == (4 if module == "worker" else 1)
+    code, said = worker(worker_side, "python", *program, CROSSHOST_BROKER_URL=url)
+    assert code == ends_with
     assert f"not valid for '{OTHER_NAME}'" in said
     assert f"sh deploy/certificate {OTHER_NAME}" in said
 
 
-@pytest.mark.parametrize("module", ["worker", "worker.health"])
-def test_another_ca_is_refused(worker_side: Fleet, module: str) -> None:
-    code, said = worker(worker_side, "python", "-m", module, CROSSHOST_CA_FILE="/etc/ssl/certs/ca-certificates.crt")
-    assert code == (4 if module == "worker" else 1)
+@pytest.mark.parametrize(("program", "ends_with"), [(("-m", "worker"), 4), (("-c", ASK), 1)])
+def test_another_ca_is_refused(worker_side: Fleet, program: tuple[str, ...], ends_with: int) -> None:
+    code, said = worker(worker_side, "python", *program, CROSSHOST_CA_FILE="/etc/ssl/certs/ca-certificates.crt")
+    assert code == ends_with
     assert "is not trusted" in said
     assert "CROSSHOST_CA_FILE must be the ca.crt" in said
 
@@ -135,8 +146,7 @@ def test_a_new_certificate_keeps_the_ca_so_workers_need_nothing_new(redis_side: 
     assert redis_side.secret("ca.crt") == ca
     assert redis_side.secret("redis.crt") != before
     redis_side.compose("up", "-d", "--wait", "--force-recreate", "redis")
-    code, said = worker(worker_side, "python", "-c", "from lab.cluster.store import Store; from lab.settings import Settings;"
-                        "print(Store(Settings.from_env().broker_url).call('PING'))")  # fmt: skip
+    code, said = worker(worker_side, "python", "-c", ASK)
     assert (code, "PONG" in said) == (0, True), said
 
 

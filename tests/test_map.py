@@ -399,6 +399,16 @@ def test_a_worker_that_lacks_the_function_is_named_and_leaves_nothing_to_resume(
         assert "--resume" not in done.stderr
 
 
+def test_a_host_finds_a_function_in_the_source_that_it_was_sent() -> None:
+    program = (
+        "from lab.source import Own\nfrom lab.target import Target\n"
+        "files = {'/no/such/f.py': b'from g import *', '/no/such/g.py': b'def h(x): return x + 1'}\n"
+        "Own('/no/such', files).install()\nprint(Target('/no/such/f.py', 'h')(1))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "2\n", done.stderr
+
+
 def test_an_output_is_written_by_one_command_at_a_time(shell: Shell, tmp_path: Path) -> None:
     def second(process: subprocess.Popen[str]) -> None:
         done = run(shell, "ledger", "--overwrite")

@@ -16,7 +16,7 @@ from lab.cluster.jobapp import make_job_app
 from lab.cluster.store import Store
 from lab.errors import BrokerUnreachable
 from lab.settings import Settings
-from worker import host
+from worker import health, host
 from worker.archives import Archives
 from worker.events import send_on_request
 from worker.jobs import MODULES
@@ -130,5 +130,6 @@ def announcement(settings: Settings, kind: str = "") -> type[bootsteps.StartStop
                         ("PEXPIRE", hosts_key(kind), lease * 10),
                     ]
                 )
+                health.announced(settings.lease)
 
     return Announce

@@ -23,7 +23,7 @@ from producer.mapping.pace import Pace
 from producer.mapping.reader import Item, Reader, Source
 from producer.mapping.sink import File, OutputFailed, Sink, prints_to_stderr
 from producer.progress import Progress
-from producer.target import resolve
+from producer.target import resolve, send_along
 
 
 class BadUsage(LabError, ValueError):
@@ -181,7 +181,10 @@ def run(options: Options) -> ExitCode:
     """
     options.check()
     with prints_to_stderr() as stdout:
-        mapping = Mapping(options, resolve(options.function), Source.open(options.input), stdout)
+        target = resolve(options.function)
+        if options.place == "cluster":
+            send_along(target)
+        mapping = Mapping(options, target, Source.open(options.input), stdout)
         if mapping.finished:
             print(f"{options.output!r} is complete; nothing is left to do.", file=sys.stderr)
             return ExitCode.SOME_FAILED if mapping.sink.failed else ExitCode.OK
