@@ -70,13 +70,15 @@ def test_a_lock_whose_holder_was_killed_is_handed_to_who_waits(cluster: Any, kin
     holder.join(10)
 
 
-def test_a_lock_whose_holder_forgot_it_is_free_when_the_holder_has_ended(cluster: Any) -> None:
+def test_a_lock_that_a_process_forgot_stays_locked_if_it_ended_well_and_is_free_if_it_failed(cluster: Any) -> None:
     lock = cluster.Lock()
-    process = cluster.Process(target=targets.take_and_leave, args=(lock,))
-    process.start()
-    process.join(10)
-    assert process.exitcode == 0
-    assert lock.acquire(timeout=5)
+    for code in (0, 3):
+        process = cluster.Process(target=targets.take_and_leave, args=(lock, code))
+        process.start()
+        process.join(10)
+        assert process.exitcode == code
+        assert lock.acquire(timeout=0.5) == (code != 0)
+        lock.release()  # another may release it, as in multiprocessing
 
 
 def test_a_lock_is_not_handed_to_a_dead_waiter(cluster: Any) -> None:

@@ -335,7 +335,7 @@ def test_a_process_that_has_ended_leaves_nothing_of_its_hands(tmp_path: Path) ->
         child.take(child.new_name("list"), 0)
         child.store.settle()
         assert any(b":hand:child" in key for key in run.store.call("SMEMBERS", keys))
-        run.eval(runs.BURY, [run.mailbox], "child", "letter", 0)
+        run.eval(runs.BURY, [run.mailbox], "child", "letter", 0, 0)
         assert not [key for key in run.store.call("SMEMBERS", keys) if b"child" in key]
         run.close()
 

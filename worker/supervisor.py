@@ -306,7 +306,7 @@ class Supervisor:
         )
         # Excluded: a connection that breaks after the burial, when no journal tells any more that this was sent before.
         self._store.settle()
-        bury = self._run.command(BURY, [self._parent], self._run.me, letter, 0)
+        bury = self._run.command(BURY, [self._parent], self._run.me, letter, 0, int(exitcode == 0))
         self._store.pipeline([bury, ("ZREM", BUSY, self._busy_name())])
 
     def _busy_name(self) -> str:

@@ -5,30 +5,20 @@ signatures and errors that its proxies pass on. Here each is a thin face on the 
 
 On Redis: as the primitives; a queue counts what is not done yet in hash ``queue:ID:count``.
 
-Differs from multiprocessing: a Lock or RLock whose holder was killed or failed is free again, and so is an RLock whose
-holder has ended. A process that ends well while it holds a Lock leaves it locked, for another to release, as with a manager.
+Differs from multiprocessing: a Lock or RLock whose holder was killed or failed is free again.
 """
 
 from __future__ import annotations
 
-import sys
 import time
-from contextlib import suppress
-from multiprocessing import reduction, util
+from multiprocessing import reduction
 from queue import Empty, Full
 from typing import Any
 
 from lab.cluster import objects
 from lab.cluster.queues import Channel
-from lab.cluster.run import ROOT, Run
+from lab.cluster.run import Run
 from lab.cluster.script import Script
-from lab.errors import BrokerUnreachable
-
-DISOWN = Script("""
-local holder = redis.call('HGET', KEYS[3], 'holder')
-if holder and string.match(holder, '^[^/]+') == me then redis.call('HDEL', KEYS[3], 'holder') end
-return 1
-""")
 
 PUT = Script("""
 local refused = fenced()
@@ -49,7 +39,6 @@ return redis.call('HINCRBY', KEYS[3], 'unfinished', -1)
 UNFINISHED = Script("return tonumber(redis.call('HGET', KEYS[3], 'unfinished') or 0)", numbered=False)
 
 _dumps, _loads = reduction.ForkingPickler.dumps, reduction.ForkingPickler.loads
-_at_exit: Any = None
 _held: dict[str, Any] = {}
 """Locks that this process holds, with their managed objects: holding one keeps it, even without a proxy."""
 
@@ -100,11 +89,6 @@ class Lock:
         # The primitive counts what this process took and gave back, but another process may have done one of the two.
         self.primitive._semlock._holds = holds
 
-    def leave(self) -> None:
-        """Leave it locked, but as nobody's, when this process ends."""
-        semlock = self.primitive._semlock
-        semlock.run.eval(DISOWN, [semlock.name])
-
     def __reduce__(self) -> Any:
         if self.managed is None:
             return _rebuild, (type(self), self.__dict__)
@@ -126,20 +110,7 @@ def _managed(key: str) -> Any:
 
 
 def _note_held(key: str, lock: Lock) -> None:
-    global _at_exit
-    # Not for the program itself, whose end is the end of all locks. A killed process runs no finalizer.
-    if lock.primitive._semlock.run.me != ROOT and (_at_exit is None or not _at_exit.still_active()):
-        _at_exit = util.Finalize(None, _leave_locks, exitpriority=5)
     _held[key] = lock, objects.find("live", key)
-
-
-def _leave_locks() -> None:
-    failure = sys.exc_info()[1]  # of the target; multiprocessing runs finalizers while it is being handled
-    if failure is not None and not isinstance(failure, SystemExit):
-        return
-    with suppress(BrokerUnreachable):  # then the locks are gone, too
-        for lock, _ in list(_held.values()):
-            lock.leave()
 
 
 class RLock(Lock):
@@ -150,9 +121,6 @@ class RLock(Lock):
 
     def _count(self, holds: int) -> None:
         """Do nothing: only the thread that took it gives it back."""
-
-    def leave(self) -> None:
-        """Do nothing: its thread is gone, so nobody could release it, and it is free when the process has ended."""
 
 
 class Semaphore:

@@ -234,8 +234,8 @@ class Process(process.BaseProcess):
     On Redis: ``process:ID`` holds the signed pickle until a slot takes it; events come back on ``mail:PARENT``.
 
     Differs from multiprocessing: ``start()`` waits for a free slot and raises NotEnoughSlots if there is none in time.
-    ``pid`` is a process id on the child's host. A child whose program died is killed, not orphaned. A child that ends
-    while it holds a Lock or RLock releases it.
+    ``pid`` is a process id on the child's host. A child whose program died is killed, not orphaned. A Lock or
+    RLock whose holder was killed or failed is free again.
     """
 
     _start_method = None

@@ -79,11 +79,12 @@ return lapsed
 
 BURY = Script(
     """
-local dead, lapsed_only = ARGV[3], ARGV[5] == '1'
+local dead, lapsed_only, ended_well = ARGV[3], ARGV[5] == '1', ARGV[6] == '1'
 local score = alive(dead)
 if not score or lapsed_only and tonumber(score) > now() then return 0 end
 redis.call('ZREM', processes, dead)
-for _, lock in ipairs(redis.call('SMEMBERS', base .. 'locks')) do
+-- who ended well has left its locks locked, for another to release, as in multiprocessing
+for _, lock in ipairs(ended_well and {} or redis.call('SMEMBERS', base .. 'locks')) do
   local holder = redis.call('HGET', lock, 'holder')
   if holder and string.match(holder, '^[^/]+') == dead and not grant(lock) then
     redis.call('HSET', lock, 'value', 1)
@@ -292,7 +293,7 @@ class Run:
     def _bury(self, dead: str, parent: str) -> None:
         mailbox = parent or self.mailbox
         letter = self.letter(mailbox, event="exit", process=dead, exitcode=-signal.SIGKILL, host_lost=True)
-        self.eval(BURY, [mailbox], dead, letter, 1)
+        self.eval(BURY, [mailbox], dead, letter, 1, 0)
 
     def _listen(self) -> None:
         while not self._stop.is_set():

@@ -9,10 +9,11 @@ polls, nobody overtakes, and there is no moment in which the lock is free while 
 On Redis: hash ``sem:ID`` (value, holder, fence), list ``sem:ID:waiters``, and one list ``wake:WAITER`` for each waiter, on
 which it blocks.
 
-Differs from multiprocessing: a Lock or RLock whose holder has ended, in whatever way, is free again. A process that was
-taken for dead cannot release, and what it writes is refused (LeaseLost): every process has an id that is never used
-again, and the scripts that write check that it is still among the living. This is what a fencing token is for (Kleppmann,
-"How to do distributed locking", 2016). A place in a Semaphore has no owner, so it is not given back by a death.
+Differs from multiprocessing: a Lock or RLock whose holder was killed, failed, or was lost with its host is free again; if it
+ended well, the lock stays locked, as in multiprocessing. A process that was taken for dead cannot release, and what it writes
+is refused (LeaseLost): every process has an id that is never used again, and the scripts that write check that it is still
+among the living. This is what a fencing token is for (Kleppmann, "How to do distributed locking", 2016). A place in a
+Semaphore has no owner, so it is not given back by a death.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class SemLock:
         kind: ``SEMAPHORE`` or ``RECURSIVE_MUTEX``.
         initial: Its first value.
         maxvalue: The value that ``release`` must not exceed.
-        owned: Whether a place belongs to the process that took it, and is free again when that process ends.
+        owned: Whether a place belongs to the process that took it, and is free again when that process dies.
     """
 
     def __init__(self, run: Run, key: str, kind: int, initial: int, maxvalue: int, owned: bool) -> None:
@@ -228,7 +229,7 @@ class Lock(_OverRedis, synchronize.Lock):
 
     On Redis: hash ``sem:ID`` with value 1 or 0; one script to acquire, one to release, BLMOVE to wait.
 
-    Differs from multiprocessing: it is free again when its holder has ended. Waiters get it in the order in which they
+    Differs from multiprocessing: it is free again when its holder has died. Waiters get it in the order in which they
     came. Released by a process that was taken for dead, it raises LeaseLost.
     """
 
