@@ -238,7 +238,9 @@ class Pool(pool.Pool):
             self._told = True  # it is tried again, and again
         alive = any(worker.pid and worker.is_alive() for worker in self._pool)  # type: ignore[attr-defined]
         self._in_a_row = 0 if alive else self._in_a_row + 1
-        if isinstance(exc, BrokerUnreachable) or self._in_a_row > 1:  # once may be a fleet that is just coming back
+        # once may be a fleet that is just coming back; but a pool that is closing starts no worker again
+        patient = self._in_a_row == 1 and self._state == pool.RUN  # type: ignore[attr-defined]
+        if isinstance(exc, BrokerUnreachable) or not (alive or patient):
             self._answers.fail_pending(exc)
 
     def _recover(self, worker: PoolWorker) -> bool:
