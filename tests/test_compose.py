@@ -221,9 +221,13 @@ def test_flower_shows_workers_and_tasks_to_who_has_its_password(fleet: Fleet) ->
     }
     assert within(30, lambda: containers <= set(workers := shown(fleet, password)) and all(workers.values()))
     fleet.producer("demo", "process", "--on", "cluster")
-    fleet.producer("submit", "counter", "--adders", "1", "--times", "1", "--wait")
     expected = {(name, "SUCCESS") for name in ("worker.process", "jobs.counter.add", "jobs.counter.read")}
-    assert within(30, lambda: expected <= tasks(fleet, password)), tasks(fleet, password)
+
+    def shows_a_job() -> bool:  # an event is a broadcast that nobody keeps, so one job's may be missed
+        fleet.producer("submit", "counter", "--adders", "1", "--times", "1", "--wait")
+        return within(6, lambda: expected <= tasks(fleet, password))
+
+    assert any(shows_a_job() for _ in range(5)), tasks(fleet, password)
 
     name = min(containers)
     status, text = page(fleet, f"/worker/{name}", password)
