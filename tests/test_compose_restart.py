@@ -71,7 +71,7 @@ def test_a_port_that_is_taken_is_named(fleet: Fleet) -> None:
 
 
 def test_down_leaves_nothing(fleet: Fleet) -> None:
-    fleet.compose("down", "-v", "--remove-orphans")
+    fleet.compose("--profile", "monitor", "down", "-v", "--remove-orphans")
     name = fleet.env["COMPOSE_PROJECT_NAME"]
     for kind in ("container", "network", "volume"):
         words = ["docker", kind, "ls", "-q", "--filter", f"label=com.docker.compose.project={name}"]
