@@ -18,7 +18,7 @@ import pytest
 
 from lab.cluster import run as runs
 from lab.cluster import store as stores
-from lab.cluster.hand import MORE, Hand
+from lab.cluster.hand import FULL, MORE, Hand
 from lab.cluster.lane import Lane
 from lab.cluster.queues import PUSH
 from lab.cluster.run import Run
@@ -159,14 +159,14 @@ def test_posts_whose_replies_are_lost_take_effect_once_and_in_order(run: Run, pr
 
 def test_an_item_whose_reply_is_lost_is_taken_once(run: Run, proxy: Proxy) -> None:
     source = run.new_name("list")
-    for n in range(20):
+    for n in range(200):
         run.eval(PUSH, [source], n)
     taken = []
-    for n in range(20):
+    for n in range(200):
         if n % 3 == 0:
             proxy.lose_replies(1)
         taken += run.take(source, 5)
-    assert [int(n) for n in taken] == list(range(20))
+    assert [int(n) for n in taken] == list(range(200))
     assert run.take(source, 0) == []
 
 
@@ -181,8 +181,12 @@ def test_a_batch_whose_reply_is_lost_is_taken_once(run: Run, proxy: Proxy) -> No
     assert [int(n) for n in taken] == list(range(200))
 
 
-def test_an_item_that_comes_just_as_its_taker_is_interrupted_is_put_back(run: Run, server: Server) -> None:
+@pytest.mark.parametrize("held", [0, 1, FULL - 1, FULL])
+def test_an_item_that_comes_just_as_its_taker_is_interrupted_is_put_back(run: Run, held: int) -> None:
     source, hand = run.new_name("list"), Hand(run)
+    for n in range(held):
+        run.eval(PUSH, [source], n)
+        hand.take(source, 5)
     wait = run.store.wait
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
@@ -243,7 +247,7 @@ def test_a_recovery_is_told_of_what_took_effect_in_an_earlier_slice_of_the_wait(
         return [b"item", 0]
 
     other = Run(run.settings, Store(proxy_free(proxy)), run.id, run.me)
-    timer = threading.Timer(1.0, push_late)
+    timer = threading.Timer(0.7, push_late)  # neither as a slice ends nor as the run beats, once a second
     timer.start()
     run.store.wait(
         lambda left: ("BLMOVE", source, f"{source}:taken", "LEFT", "RIGHT", left),
@@ -322,7 +326,9 @@ def test_what_a_finalizer_deferred_is_kept_when_the_command_that_carries_it_fail
 def test_a_hand_into_which_nothing_came_in_time_takes_no_more(run: Run) -> None:
     source, hand = run.new_name("list"), run.new_name("hand")
     run.eval(PUSH, [source], "late")
-    assert run.eval(MORE, [source, hand], 100) == []
+    assert run.eval(MORE, [source, hand], 100, 0) == []
+    run.eval(PUSH, [hand], "before")
+    assert run.eval(MORE, [source, hand], 100, 1) == []
     assert run.store.call("LLEN", source) == 1
 
 

@@ -31,6 +31,7 @@ from lab.errors import BrokerUnreachable, FleetFailed, LabError
 START_TIMEOUT = 50.0
 STOP_TIMEOUT = 3.0
 LOOK = 0.25
+JOB_QUEUES = ["--queues", "jobs,jobs.long"]
 """Seconds between two looks at who has died."""
 
 
@@ -102,10 +103,8 @@ class Fleet:
             self._spawn(name, line, {})
         else:
             host = name.removesuffix("-jobs")
-            jobs = host != name
-            command = [sys.executable, "-P", "-m", "worker", "--name", host]
-            command += ["--slots", str(self.job_slots), "--queues", "jobs,jobs.long"] if jobs else []
-            self._spawn(name, command if jobs else [*command, "--slots", str(self.slots)], self._env())
+            slots = ["--slots", str(self.slots)] if host == name else JOB_QUEUES + ["--slots", str(self.job_slots)]
+            self._spawn(name, [sys.executable, "-P", "-m", "worker", "--name", host, *slots], self._env())
 
     def log_of(self, name: str) -> str:
         """The last lines that a part has logged."""

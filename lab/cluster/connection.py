@@ -50,11 +50,11 @@ hang_up(KEYS[3], ARGV[3])
 """)
 
 SEND = Script("""
-local refused = fenced()
-if refused then return refused end
-if redis.call('EXISTS', KEYS[3] .. ':holders') == 0 then return 0 end
+fence()
+local there = redis.call('EXISTS', KEYS[3] .. ':holders', KEYS[3] .. ':watchers')  -- these never without those
+if there == 0 then return 0 end
 push(KEYS[3], ARGV[3])
-ring(KEYS[3])
+if there == 2 then ring(KEYS[3]) end
 return 1
 """)
 

@@ -1,11 +1,11 @@
 """Taking from a list so that nothing is lost when the reply is.
 
 A blocking pop takes an item out of Redis before anybody knows that the reply will arrive. Here the item moves to a list of
-the thread that takes it, its *hand*, and stays there until the thread takes the next one. If the connection breaks, the hand
-tells what was taken.
+the thread that takes it, its *hand*, and stays there for a while. The thread counts what it got. If the connection breaks,
+what the hand holds beyond that was taken and not heard of.
 
-On Redis: lists ``hand:PROCESS-N:0`` and ``hand:PROCESS-N:1``, used in turn, as each is emptied by the take after the next
-one's begin; BLMOVE and a script. Set ``hands:PROCESS``, for who buries the process.
+On Redis: lists ``hand:PROCESS-N:0`` and ``hand:PROCESS-N:1``: when one is full, the next items go to the other, and the full
+one is deleted on that occasion; BLMOVE, and a script to take more than one. Set ``hands:PROCESS``, for who buries the process.
 """
 
 from __future__ import annotations
@@ -37,25 +37,27 @@ redis.call('SREM', registry, KEYS[3], KEYS[4])
 
 MORE = Script(
     """
+local held = tonumber(ARGV[4])
 -- Excluded: taking what came just after the time for the first was up.
-if redis.call('EXISTS', KEYS[4]) == 0 then return {} end
+if redis.call('LLEN', KEYS[4]) == held then return {} end
 local more = redis.call('LPOP', KEYS[3], ARGV[3]) or {}
 if #more > 0 then redis.call('RPUSH', KEYS[4], unpack(more)) end
-keep(KEYS[4])
+if held == 0 then keep(KEYS[4]) end
 return more
 """,
     numbered=False,  # the hand tells what it did
 )
 
 PUT_BACK = Script("""
-while true do
-  local blob = redis.call('RPOP', KEYS[4])
-  if not blob then break end
-  redis.call('LPUSH', KEYS[3], blob)
+for _ = ARGV[3] + 1, redis.call('LLEN', KEYS[4]) do
+  redis.call('LPUSH', KEYS[3], redis.call('RPOP', KEYS[4]))
 end
 redis.call('UNLINK', KEYS[5])
 keep(KEYS[3])
 """)
+
+FULL, FULL_BYTES = 64, 1 << 16
+"""Items and their bytes, received and still in the hand, with which it is full."""
 
 
 class Hand:
@@ -68,14 +70,15 @@ class Hand:
     def __init__(self, run: Run) -> None:
         self._run, self.pid = run, os.getpid()
         name = run.key("hand", f"{run.me}-{secrets.token_hex(4)}")
-        self._full, self._empty = f"{name}:0", f"{name}:1"
+        self._hand, self._other = f"{name}:0", f"{name}:1"
+        self._held = self._held_bytes = 0  # received, of what the hand holds
         self._unfinished = ""
-        run.post(OPEN, [self._full, self._empty])
+        run.post(OPEN, [self._hand, self._other])
 
     def __del__(self) -> None:
         # the thread has ended; a forked copy of its hand is none of this process's business
         if self.pid == os.getpid():
-            self._run.store.defer(*self._run.command(FORGET, [self._full, self._empty]))
+            self._run.store.defer(*self._run.command(FORGET, [self._hand, self._other]))
 
     def take(self, source: str, timeout: float | None, most: int = 1) -> list[bytes]:
         """Take the first item of a list, and those behind it.
@@ -90,9 +93,14 @@ class Hand:
         """
         if self._unfinished:
             self._put_back()
-        self._full, self._empty = self._empty, self._full
+        full = self._held >= FULL or self._held_bytes >= FULL_BYTES
+        if full:
+            self._hand, self._other = self._other, self._hand
+            self._held = self._held_bytes = 0
         try:
-            return self._take(source, timeout, most)
+            taken = self._take(source, timeout, most, [("UNLINK", self._other)] if full else [])
+            self._held_bytes += sum(map(len, taken))
+            self._held += len(taken)
         except BaseException:
             # Excluded: an item that nobody has, as it was taken for a thread that was interrupted and will not look.
             self._unfinished = source
@@ -100,14 +108,15 @@ class Hand:
                 with suppress(LabError):
                     self._put_back()
             raise
+        return taken
 
     def _put_back(self) -> None:
         self._run.store.end_wait()
-        self._run.eval(PUT_BACK, [self._unfinished, self._full, self._empty])
+        self._run.eval(PUT_BACK, [self._unfinished, self._hand, self._other], self._held)
         self._unfinished = ""
 
-    def _take(self, source: str, timeout: float | None, most: int) -> list[bytes]:
-        hand, other = self._full, self._empty
+    def _take(self, source: str, timeout: float | None, most: int, before: list[tuple[Any, ...]]) -> list[bytes]:
+        hand, held = self._hand, self._held
 
         def move(left: float) -> tuple[Any, ...]:
             self._run.check_memory()  # who waits for what is no more is told
@@ -117,12 +126,15 @@ class Hand:
 
         def recover(_applied: int) -> list[Any] | None:
             self._run.check()
-            _, taken = self._run.store.pipeline([("UNLINK", other), ("LRANGE", hand, 0, -1)])
+            *_, taken = self._run.store.pipeline([*before, ("LRANGE", hand, held, -1)])
             return [taken[0], taken[1:]] if taken else None
 
-        keep = ("PEXPIRE", hand, self._run.ttl)
-        more = self._run.command(MORE, [source, hand], most - 1) if most > 1 else keep
-        reply = self._run.store.wait(move, timeout, before=[("UNLINK", other)], after=[more], recover=recover)
-        if not reply:
+        after = [("PEXPIRE", hand, self._run.ttl)] if not held else []
+        if most > 1:
+            after = [self._run.command(MORE, [source, hand], most - 1, held)]
+        reply = self._run.store.wait(move, timeout, before=before, after=after, recover=recover)
+        if reply is None:
             return []
-        return [reply[0], *reply[1]] if most > 1 else reply[:1]
+        if most > 1:
+            return [reply[0], *reply[1]]
+        return [reply[0] if after else reply]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import redis
 
@@ -15,6 +15,7 @@ from lab.cluster.script import NUMBERED, RECALL
 from lab.errors import BrokerUnreachable
 
 Command = tuple[Any, ...]
+T = TypeVar("T")
 
 
 class Lane:
@@ -71,20 +72,22 @@ class Lane:
 
     def read(self) -> Any:
         """The reply to the oldest command without one; an error reply is returned, not raised."""
-        if not self._replies and not self.link.closed:
-            try:
-                reply = self.link.read()
-            except LOST:
-                self.resume()
-            else:
-                self._unread.popleft()
-                self._count_read()
-                return reply
-        elif not self._replies:
-            self.resume()
+        if not self._replies:
+            self._receive()
         self._unread.popleft()
-        self._count_read()
+        if not self._unread:
+            self.unread_bytes = 0
         return self._replies.popleft()
+
+    def _receive(self) -> None:
+        if not self.link.closed:
+            try:
+                self._replies.append(self.link.read())
+            except LOST:
+                pass
+            else:
+                return
+        self.resume()
 
     def abandon(self, mark: int) -> None:
         """Give up every command sent since ``sent`` was ``mark``, as its sender was interrupted.
@@ -122,24 +125,22 @@ class Lane:
             self.link.send(numbered)
             return [self.link.read() for _ in numbered]
         except LOST as exc:
-            raise Broken(self._applied_after_connecting()) from exc
+            raise Broken(self._connected_again(self._applied)) from exc
 
     def resume(self) -> None:
         """Make the connection again, and have Redis do what it has not done of what it was sent."""
+        self._replies = self._connected_again(self._catch_up)
+
+    def _connected_again(self, then: Callable[[], T]) -> T:
+        """Connect, as often as it takes for ``then`` to come to its end over one connection."""
         while True:
             self._connect()
             try:
-                done, reply = self._done()
-                rest = list(self._unread)[done:]
-                if rest:
-                    self.link.send(rest)
-                replies = [self.link.read() for _ in rest]
+                return then()
             except BrokerUnreachable:  # an OSError as well, but not one to try again after
                 raise
             except LOST:
                 continue
-            self._replies = deque([None] * (done - 1) + [reply] * (done > 0) + replies)
-            return
 
     def _connect(self) -> None:
         while True:
@@ -151,16 +152,16 @@ class Lane:
                 self._outage.over()
                 return
 
-    def _applied_after_connecting(self) -> int:
-        while True:
-            self._connect()
-            try:
-                done, _ = self._done()
-            except BrokerUnreachable:
-                raise
-            except LOST:
-                continue
-            return sum(command[0] is NUMBERED for command in list(self._unread)[:done])
+    def _catch_up(self) -> deque[Any]:
+        done, reply = self._done()
+        rest = list(self._unread)[done:]
+        if rest:
+            self.link.send(rest)
+        return deque([*[None] * (done - 1), *[reply] * (done > 0), *(self.link.read() for _ in rest)])
+
+    def _applied(self) -> int:
+        done, _ = self._done()
+        return sum(command[0] is NUMBERED for command in list(self._unread)[:done])
 
     def _done(self) -> tuple[int, Any]:
         """How many of the unread commands have surely been run, and the reply to the last of those."""
@@ -197,10 +198,6 @@ class Lane:
         self.sent += many
         extend(listed)
         return listed
-
-    def _count_read(self) -> None:
-        if not self._unread:
-            self.unread_bytes = 0
 
 
 class Broken(Exception):

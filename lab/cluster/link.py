@@ -1,7 +1,7 @@
 """One connection to Redis, without the client object around it.
 
-Connections are redis-py's own, so TLS, authentication and the handshake are too; what is left out is its client object,
-which looks up, times and retries each command, and has no way to send now and read later.
+Connections are redis-py's own, so TLS, authentication and the handshake are too, and its parser reads the replies. What is
+left out is its client object, which looks up, times and retries each command, and has no way to send now and read later.
 """
 
 from __future__ import annotations
@@ -72,15 +72,23 @@ class Link:
     def send(self, commands: Sequence[tuple[Any, ...]]) -> int:
         """Send commands, connecting first if need be; as many replies will come. Returns the number of bytes."""
         buffers = pack(commands)
-        self._connection.send_packed_command(buffers, check_health=False)
+        if self.closed:
+            self._connection.connect()
+        try:
+            for buffer in buffers:
+                self._connection._sock.sendall(buffer)
+        except BaseException:
+            self.close()  # half a command may have been sent
+            raise
         return sum(map(len, buffers))
 
     def read(self) -> Any:
         """The next reply; an error reply is returned, not raised, so that the ones after it keep their places."""
         try:
-            return self._connection.read_response(disable_decoding=True)
-        except redis.ResponseError as exc:
-            return exc
+            return self._connection._parser.read_response(disable_decoding=True)
+        except BaseException:
+            self.close()  # half a reply may have been read
+            raise
 
     def fileno(self) -> int:
         """The socket's descriptor, to select on."""

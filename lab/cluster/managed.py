@@ -21,8 +21,7 @@ from lab.cluster.run import Run
 from lab.cluster.script import Script
 
 PUT = Script("""
-local refused = fenced()
-if refused then return refused end
+fence()
 redis.call('HINCRBY', KEYS[4], 'unfinished', 1)
 create(KEYS[4])
 push(KEYS[3], ARGV[3])
@@ -30,8 +29,7 @@ return 1
 """)
 
 DONE = Script("""
-local refused = fenced()
-if refused then return refused end
+fence()
 if tonumber(redis.call('HGET', KEYS[3], 'unfinished') or 0) < 1 then return -1 end
 return redis.call('HINCRBY', KEYS[3], 'unfinished', -1)
 """)

@@ -115,8 +115,7 @@ return 1
 CREATE = Script(
     _REFERENCES
     + """
-local refused = fenced()
-if refused then return refused end
+fence()
 local id, manager = KEYS[3], KEYS[4]
 if redis.call('EXISTS', manager) == 0 then return 0 end
 redis.call('HSET', id, 'manager', manager, 'version', 1, 'state', ARGV[4], 'contains', ARGV[5], 'keys', ARGV[6])
@@ -135,8 +134,7 @@ DROP = Script(_REFERENCES + "release(KEYS[3], ARGV[3])")
 COMMIT = Script(
     _REFERENCES
     + """
-local refused = fenced()
-if refused then return refused end
+fence()
 local id, state = KEYS[3], ARGV[4]
 local version = redis.call('HGET', id, 'version')
 if not version then return false end

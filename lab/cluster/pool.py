@@ -69,8 +69,7 @@ for i = 3, #KEYS do create(KEYS[i]) end
 REGISTER = Script("create(KEYS[3])")
 
 PUSH_ALL = Script("""
-local refused = fenced()
-if refused then return refused end
+fence()
 push(KEYS[3], unpack(ARGV, 3))
 return 1
 """)
@@ -82,8 +81,7 @@ _NUMBER_OF = (
 EXCHANGE = Script(
     _NUMBER_OF
     + """
-local refused = fenced()
-if refused then return refused end
+fence()
 local calls, taken, results, seen = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local finished, want, workers, moved = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[7] == '1'
 local function first_time(blob)  -- a number that was handed out before is a replay, unless the pool has put it back
@@ -117,8 +115,7 @@ return got
 GIVE_BACK = Script(
     _NUMBER_OF
     + """
-local refused = fenced()
-if refused then return refused end
+fence()
 local calls, taken, results, seen = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 if ARGV[4] ~= '' then push(results, ARGV[4]) end
 if tonumber(ARGV[3]) > 0 then redis.call('LTRIM', taken, ARGV[3], -1) end

@@ -32,8 +32,7 @@ MAX_AGE = 600_000
 
 QUEUE = Script(
     """
-local refused = fenced()
-if refused then return refused end
+fence()
 redis.call('HSET', KEYS[3], 'payload', ARGV[3], 'parent', ARGV[4])
 create(KEYS[3])
 create(ARGV[4])

@@ -36,8 +36,7 @@ LIMIT = 32 << 20
 """Bytes of source that a program may have: what an archive weighs in Redis, and in the memory of every slot, at most."""
 
 PUBLISH = Script("""
-local refused = fenced()
-if refused then return refused end
+fence()
 redis.call('HSET', KEYS[3], 'archive', ARGV[3])
 create(KEYS[3])
 return 1

@@ -28,8 +28,7 @@ from lab.errors import WrongKey
 OPEN = Script("create(KEYS[3])")
 
 PUSH = Script("""
-local refused = fenced()
-if refused then return refused end
+fence()
 push(KEYS[3], ARGV[3])
 return 1
 """)

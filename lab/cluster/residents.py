@@ -25,16 +25,14 @@ from lab.cluster.script import Script
 from lab.errors import BrokerUnreachable, LabError, ObjectGone, WrongKey
 
 CALL = Script("""
-local refused = fenced()
-if refused then return refused end
+fence()
 if not alive(ARGV[3]) then return 0 end
 push(KEYS[3], ARGV[4])
 return 1
 """)
 
 ANSWER = Script("""
-local refused = fenced()
-if refused then return refused end
+fence()
 push(KEYS[3], ARGV[3])
 return 1
 """)

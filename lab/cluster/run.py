@@ -87,8 +87,7 @@ redis.call('ZREM', processes, dead)
 for _, lock in ipairs(ended_well and {} or redis.call('SMEMBERS', base .. 'locks')) do
   local holder = redis.call('HGET', lock, 'holder')
   if holder and string.match(holder, '^[^/]+') == dead and not grant(lock) then
-    redis.call('HSET', lock, 'value', 1)
-    redis.call('HDEL', lock, 'holder')
+    redis.call('HSET', lock, 'value', 1, 'holder', '')
   end
 end
 for _, held in ipairs(redis.call('SMEMBERS', base .. 'ends:' .. dead)) do

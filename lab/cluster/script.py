@@ -18,7 +18,7 @@ NUMBERED = b"EVALSHA"
 _HELPERS = {
     "alive": "local function alive(process) return redis.call('ZSCORE', processes, process) end",
     # a process whose lease lapsed changes nothing any more
-    "fenced": "local function fenced() if not alive(me) then return redis.error_reply('LEASELOST ' .. me) end end",
+    "fence": "local function fence() if not alive(me) then error({err = 'LEASELOST ' .. me}) end end",
     "keep": "local function keep(key) redis.call('PEXPIRE', key, ttl) end",
     "create": "local function create(key) redis.call('SADD', registry, key) keep(registry) keep(key) end",
     "now": "local function now() local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000) end",
@@ -38,7 +38,7 @@ local function grant(sem)
   local waiter = next_waiter(sem .. ':waiters')
   if not waiter then return false end
   redis.call('HSET', sem, 'holder', waiter)
-  push(base .. 'wake:' .. waiter, redis.call('HINCRBY', sem, 'fence', 1))
+  push(base .. 'wake:' .. waiter, 1)
   return true
 end""",
     # tell the processes that watch a pipe's end, once; they ask again when they have looked (lab.cluster.watch)

@@ -28,8 +28,7 @@ from lab.errors import BrokerUnreachable
 CREATE = Script("redis.call('SETRANGE', KEYS[3], 0, ARGV[3]) create(KEYS[3])")
 
 WRITE = Script("""
-local refused = fenced()
-if refused then return refused end
+fence()
 for i = 3, #ARGV, 2 do redis.call('SETRANGE', KEYS[3], ARGV[i], ARGV[i + 1]) end
 return 1
 """)
@@ -38,27 +37,20 @@ _UNLESS_LOCKED = "if redis.call('HGET', KEYS[4], 'value') == '0' then return fal
 
 READ_UNLESS_LOCKED = Script(_UNLESS_LOCKED + "return redis.call('GETRANGE', KEYS[3], ARGV[3], ARGV[4])", numbered=False)
 
-WRITE_UNLESS_LOCKED = Script(
-    """
-local refused = fenced()
-if refused then return refused end
-"""
-    + _UNLESS_LOCKED
-    + """
+WRITE_UNLESS_LOCKED = Script(f"""
+fence()
+{_UNLESS_LOCKED}
 redis.call('SETRANGE', KEYS[3], ARGV[3], ARGV[4])
 return 1
-"""
-)
+""")
 
 ADD = Script("""
-local refused = fenced()
-if refused then return refused end
+fence()
 return redis.call('BITFIELD', KEYS[3], 'INCRBY', ARGV[3], 0, ARGV[4])[1]
 """)
 
 ADD_ONCE = Script("""
-local refused = fenced()
-if refused then return refused end
+fence()
 local ids = KEYS[3] .. ':ids'
 if redis.call('SADD', ids, ARGV[5]) == 0 then return 0 end
 if redis.call('SCARD', ids) == 1 then create(ids) end
@@ -67,8 +59,7 @@ return 1
 """)
 
 ADD_FLOAT = Script("""
-local refused = fenced()
-if refused then return refused end
+fence()
 local sum = struct.unpack(ARGV[3], redis.call('GET', KEYS[3])) + tonumber(ARGV[4])
 redis.call('SETRANGE', KEYS[3], 0, struct.pack(ARGV[3], sum))
 return struct.pack('>d', sum)

@@ -6,7 +6,7 @@ Here the primitive is ``SemLock`` below, and the classes are the stdlib's with t
 A place that is given back goes straight to the longest waiting process, inside the script that gives it back. So nobody
 polls, nobody overtakes, and there is no moment in which the lock is free while somebody waits for it.
 
-On Redis: hash ``sem:ID`` (value, holder, fence), list ``sem:ID:waiters``, and one list ``wake:WAITER`` for each waiter, on
+On Redis: hash ``sem:ID`` (value, holder), list ``sem:ID:waiters``, and one list ``wake:WAITER`` for each waiter, on
 which it blocks.
 
 Differs from multiprocessing: a Lock or RLock whose holder was killed, failed, or was lost with its host is free again; if it
@@ -34,8 +34,7 @@ RECURSIVE_MUTEX, SEMAPHORE = synchronize.RECURSIVE_MUTEX, synchronize.SEMAPHORE 
 SEM_VALUE_MAX: int = synchronize.SEM_VALUE_MAX  # type: ignore[attr-defined]
 
 _VALUE = """
-local refused = fenced()
-if refused then return refused end
+fence()
 local sem = KEYS[3]
 local value = tonumber(redis.call('HGET', sem, 'value'))
 if not value then
@@ -51,7 +50,6 @@ ACQUIRE = Script(
     + """
 if value > 0 then
   redis.call('HSET', sem, 'value', value - 1, 'holder', ARGV[5])
-  redis.call('HINCRBY', sem, 'fence', 1)
   return 1
 end
 if ARGV[6] == '1' and redis.call('RPUSH', sem .. ':waiters', ARGV[5]) == 1 then create(sem .. ':waiters') end
@@ -63,10 +61,7 @@ RELEASE = Script(
     _VALUE
     + """
 if value >= tonumber(ARGV[5]) then return redis.error_reply('TOOMANY') end
-if not grant(sem) then
-  redis.call('HSET', sem, 'value', value + 1)
-  redis.call('HDEL', sem, 'holder')
-end
+if not grant(sem) then redis.call('HSET', sem, 'value', value + 1, 'holder', '') end
 return 1
 """
 )
@@ -79,8 +74,7 @@ return redis.call('DEL', base .. 'wake:' .. ARGV[3])
 ENLIST = Script("if redis.call('RPUSH', KEYS[3], ARGV[3]) == 1 then create(KEYS[3]) end")
 
 NOTIFY = Script("""
-local refused = fenced()
-if refused then return refused end
+fence()
 local left = tonumber(ARGV[3])
 while left > 0 do
   local waiter = next_waiter(KEYS[3])

@@ -29,6 +29,7 @@ LOOK_AGAIN = 5.0
 
 ARM = Script(
     """
+if redis.call('EXISTS', KEYS[3] .. ':holders') == 0 then return 0 end  -- closed meanwhile: see connection.SEND
 redis.call('HSET', KEYS[4], ARGV[3], ARGV[4])
 create(KEYS[4])
 create(base .. 'bell:' .. me)

@@ -30,7 +30,7 @@ def _head(purpose: str) -> bytes:
 
 def sign(authkey: bytes, purpose: str, *parts: Any) -> bytes:
     """The 32-byte signature, for one purpose, of a payload given in one or more bytes-like parts."""
-    if max(map(len, parts), default=0) < LARGE:
+    if sum(map(len, parts)) < LARGE:
         return hmac.digest(authkey, b"".join((_head(purpose), *parts)), "sha256")  # in C from end to end
     mac = hmac.new(authkey, _head(purpose), "sha256")
     for part in parts:
@@ -39,9 +39,9 @@ def sign(authkey: bytes, purpose: str, *parts: Any) -> bytes:
 
 
 def seal(authkey: bytes, purpose: str, *parts: Any) -> Any:
-    """Signature and payload in one blob, bytes; as a list of its parts, which ``Store`` sends uncopied, if one is large."""
+    """Signature and payload in one blob, bytes; as a list of its parts, which ``Store`` sends uncopied, if it is large."""
     blob = [sign(authkey, purpose, *parts), *parts]
-    return blob if any(len(part) >= LARGE for part in parts) else b"".join(blob)
+    return b"".join(blob) if sum(map(len, parts)) < LARGE else blob
 
 
 def unseal(authkey: bytes, purpose: str, blob: bytes) -> memoryview:

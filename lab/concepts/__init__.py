@@ -21,6 +21,7 @@ CONCEPTS = (
     "thread_pool",
     "thread_local",
     "gil",
+    "loss",
     "delivery",
     "lease",
 )
