@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = (
@@ -138,16 +138,6 @@ class Fleet:
             self._is_up = wanted
 
 
-def within(seconds: float, done: Callable[[], bool]) -> bool:
-    """Whether it came true in time; what is asked is a server that has no way to tell us."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.3)
-    return True
-
-
 def copy_of_the_tree(directory: Path) -> None:
     for name in SHIPPED:
         source = ROOT / name
@@ -155,12 +145,6 @@ def copy_of_the_tree(directory: Path) -> None:
             shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, directory / name)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @contextmanager

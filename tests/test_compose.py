@@ -16,7 +16,8 @@ import pytest
 
 from lab.concepts import CONCEPTS
 from tests import composed
-from tests.composed import Fleet, within
+from tests.composed import Fleet
+from tests.wait import within
 
 SECRETS = ("authkey", "worker_password", "producer_password", "monitor_password", "flower_password")
 pytestmark = composed.MARKS
@@ -219,13 +220,13 @@ def test_flower_shows_workers_and_tasks_to_who_has_its_password(fleet: Fleet) ->
     containers = {f"{host}@crosshost" for host in fleet.hosts("worker")} | {
         f"{host}@jobs" for host in fleet.hosts("jobs")
     }
-    assert within(30, lambda: containers <= set(workers := shown(fleet, password)) and all(workers.values()))
+    assert within(30, lambda: containers <= set(workers := shown(fleet, password)) and all(workers.values()), every=0.3)
     fleet.producer("demo", "process", "--on", "cluster")
     expected = {(name, "SUCCESS") for name in ("worker.process", "jobs.counter.add", "jobs.counter.read")}
 
     def shows_a_job() -> bool:  # an event is a broadcast that nobody keeps, so one job's may be missed
         fleet.producer("submit", "counter", "--adders", "1", "--times", "1", "--wait")
-        return within(6, lambda: expected <= tasks(fleet, password))
+        return within(6, lambda: expected <= tasks(fleet, password), every=0.3)
 
     assert any(shows_a_job() for _ in range(5)), tasks(fleet, password)
 
