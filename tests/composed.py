@@ -51,6 +51,11 @@ MARKS = [
 ]
 
 
+def docker(*words: str, timeout: float = 30) -> str:
+    """What the engine says to a command that must succeed."""
+    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True, timeout=timeout).stdout
+
+
 @dataclass
 class Fleet:
     """One Compose project in a directory of its own."""
@@ -89,11 +94,8 @@ class Fleet:
 
     def redis(self, role: str, *command: str) -> str:
         password = f'REDISCLI_AUTH="$(cat /dev/stdin)" redis-cli --no-auth-warning --user {role} '
-        done = subprocess.run(
-            ["docker", "compose", "exec", "-T", "redis", "sh", "-c", password + '"$@"', "-", *command],
-            cwd=self.directory, env=self.env, input=self.secret(f"{role}_password"), capture_output=True, text=True,
-            timeout=30,
-        )  # fmt: skip
+        words = ("exec", "-T", "redis", "sh", "-c", password + '"$@"', "-", *command)
+        done = self.compose(*words, input=self.secret(f"{role}_password"), check=False, timeout=30)
         return done.stdout + done.stderr
 
     def secret(self, name: str) -> str:
@@ -117,8 +119,7 @@ class Fleet:
 
     def inspect(self, service: str) -> list[dict[str, Any]]:
         ids = self.compose("ps", "-aq", service).stdout.split()
-        found = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, check=True, timeout=30)
-        return list(json.loads(found.stdout))
+        return list(json.loads(docker("inspect", *ids)))
 
     def up(self, *words: str) -> None:
         """Have Redis and workers up and healthy; to look costs a second, so not again if nothing was changed since."""
