@@ -13,7 +13,9 @@ from pathlib import Path
 
 import click
 
-from tests.delivery_kit import Server, Workers, producer, until
+from tests.delivery_kit import Workers, producer
+from tests.server import Server
+from tests.wait import until
 
 TRANSPORTS = {"stock": "redis", "leased": "lab.cluster.transport:Transport"}
 FLOOR = 0.7
@@ -40,27 +42,25 @@ def main(tasks: int, rounds: int, pool: str) -> None:
 
 
 def _measure(transport: str, tasks: int, pool: str) -> tuple[float, float]:
-    with tempfile.TemporaryDirectory() as name:
-        server = Server(Path(name))
-        workers = Workers(Path(name), server.url, DELIVERY_TRANSPORT=transport)
-        try:
-            workers.start("--pool", pool, "-c", "1", "-l", "WARNING", wait=False)
-            app = producer(server.url)
-            app.send_task("work", ["ready"])
-            until(lambda: workers.count("end")["ready"], "the worker is ready", 60)
-            # a first task that takes a moment, so that all of them lie in the queue when the clock starts
-            app.send_task("work", ["first", tasks / 1_000])
-            for _ in range(tasks):
-                app.send_task("noop")
-            app.send_task("work", ["last"])
-            app.close()
-            until(lambda: workers.count("end")["first"], "the first is done", 60)
-            left, begun, cpu = server.client.llen("short"), time.perf_counter(), _cpu(server)
-            until(lambda: workers.count("end")["last"], "the last is done", 120)
-            return left / (time.perf_counter() - begun), (_cpu(server) - cpu) / left
-        finally:
-            workers.stop()
-            server.kill()
+    with (
+        tempfile.TemporaryDirectory() as name,
+        Server(Path(name)) as server,
+        Workers(Path(name), server.tcp_url, DELIVERY_TRANSPORT=transport) as workers,
+    ):
+        workers.start("--pool", pool, "-c", "1", "-l", "WARNING", wait=False)
+        app = producer(server.tcp_url)
+        app.send_task("work", ["ready"])
+        until(lambda: workers.count("end")["ready"], "the worker is ready", 60)
+        # a first task that takes a moment, so that all of them lie in the queue when the clock starts
+        app.send_task("work", ["first", tasks / 1_000])
+        for _ in range(tasks):
+            app.send_task("noop")
+        app.send_task("work", ["last"])
+        app.close()
+        until(lambda: workers.count("end")["first"], "the first is done", 60)
+        left, begun, cpu = server.client.llen("short"), time.perf_counter(), _cpu(server)
+        until(lambda: workers.count("end")["last"], "the last is done", 120)
+        return left / (time.perf_counter() - begun), (_cpu(server) - cpu) / left
 
 
 def _cpu(server: Server) -> float:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import click
 
-from tests.delivery_kit import Server, Workers, producer
+from tests.delivery_kit import Workers, producer
+from tests.server import Server
 
 
 @click.command()
@@ -28,21 +29,19 @@ def main(tasks: int, seconds: float, kills: int, size: int, lease: float, timeou
     seed = random.randrange(1 << 30) if seed is None else seed
     dice = random.Random(seed)
     click.echo(f"seed {seed}")
-    with tempfile.TemporaryDirectory() as name:
-        server = Server(Path(name))
-        workers = Workers(Path(name), server.url, DELIVERY_LEASE=str(lease))
-        try:
-            app = producer(server.url)
-            for number in range(tasks):
-                app.send_task("work", [number, dice.uniform(0, seconds)])
-            app.close()
-            begun = time.monotonic()
-            killed = _kill(server, workers, dice, size, 2 * tasks / kills, begun + timeout)
-            took = time.monotonic() - begun
-            done = workers.count("end")
-        finally:
-            workers.stop()
-            server.kill()
+    with (
+        tempfile.TemporaryDirectory() as name,
+        Server(Path(name)) as server,
+        Workers(Path(name), server.tcp_url, DELIVERY_LEASE=str(lease)) as workers,
+    ):
+        app = producer(server.tcp_url)
+        for number in range(tasks):
+            app.send_task("work", [number, dice.uniform(0, seconds)])
+        app.close()
+        begun = time.monotonic()
+        killed = _kill(server, workers, dice, size, 2 * tasks / kills, begun + timeout)
+        took = time.monotonic() - begun
+        done = workers.count("end")
     lost = [number for number in range(tasks) if not done[str(number)]]
     twice = sum(count > 1 for count in done.values())
     click.echo(f"{tasks} tasks, {killed} workers killed, {took:.0f} s: {len(lost)} lost, {twice} ran more than once")

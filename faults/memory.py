@@ -11,7 +11,9 @@ from pathlib import Path
 
 import click
 
-from tests.delivery_kit import Server, Workers, producer, until
+from tests.delivery_kit import Workers, producer
+from tests.server import Server
+from tests.wait import until
 
 WARM = 5_000
 LIMIT_MB = 5.0
@@ -20,16 +22,14 @@ LIMIT_MB = 5.0
 @click.command()
 @click.option("--calls", default=50_000, show_default=True)
 def main(calls: int) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        server = Server(Path(name))
-        workers = Workers(Path(name), server.url)
-        try:
-            workers.start("--pool", "prefork", "-c", "2")
-            before = _serve(server, workers, "before", WARM)
-            after = _serve(server, workers, "after", calls)
-        finally:
-            workers.stop()
-            server.kill()
+    with (
+        tempfile.TemporaryDirectory() as name,
+        Server(Path(name)) as server,
+        Workers(Path(name), server.tcp_url) as workers,
+    ):
+        workers.start("--pool", "prefork", "-c", "2")
+        before = _serve(server, workers, "before", WARM)
+        after = _serve(server, workers, "after", calls)
     grown = (after - before) / 1024
     click.echo(
         f"worker after {WARM} calls {before / 1024:.1f} MB, after {calls} more {after / 1024:.1f} MB: +{grown:.1f} MB"
@@ -39,7 +39,7 @@ def main(calls: int) -> None:
 
 def _serve(server: Server, workers: Workers, mark: str, calls: int) -> int:
     """Have calls served, then the resident size of the worker's main process, kB."""
-    app = producer(server.url)
+    app = producer(server.tcp_url)
     for _ in range(calls):
         app.send_task("noop")
     app.send_task("memory", [mark])

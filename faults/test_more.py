@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.delivery_kit import Server, Workers, until
+from tests.delivery_kit import Workers
+from tests.server import Server
 from tests.test_transport import LEASE, altered, nothing_left, send, server, workers  # noqa: F401
+from tests.wait import until
 
 
 def test_a_solo_worker_renews_while_its_only_thread_works(server: Server, workers: Workers, send: Any) -> None:
@@ -41,6 +43,7 @@ def test_what_was_done_while_redis_was_away_is_acknowledged_when_it_is_back(
     until(lambda: workers.count("end"), "it is done, and cannot say so")
     time.sleep(LEASE)
     server.start()
+    server.wait()
     until(lambda: nothing_left(server), "it is acknowledged")
     time.sleep(1.5 * LEASE)  # as long as another worker would need to take it over
     assert workers.count("begin") == {"x": 1}

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = (
@@ -49,6 +49,11 @@ MARKS = [
     pytest.mark.skipif(not os.environ.get("CI") and not engine_answers(), reason="no Docker engine answers"),
     pytest.mark.timeout(400),
 ]
+
+
+def docker(*words: str, timeout: float = 30) -> str:
+    """What the engine says to a command that must succeed."""
+    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True, timeout=timeout).stdout
 
 
 @dataclass
@@ -89,11 +94,8 @@ class Fleet:
 
     def redis(self, role: str, *command: str) -> str:
         password = f'REDISCLI_AUTH="$(cat /dev/stdin)" redis-cli --no-auth-warning --user {role} '
-        done = subprocess.run(
-            ["docker", "compose", "exec", "-T", "redis", "sh", "-c", password + '"$@"', "-", *command],
-            cwd=self.directory, env=self.env, input=self.secret(f"{role}_password"), capture_output=True, text=True,
-            timeout=30,
-        )  # fmt: skip
+        words = ("exec", "-T", "redis", "sh", "-c", password + '"$@"', "-", *command)
+        done = self.compose(*words, input=self.secret(f"{role}_password"), check=False, timeout=30)
         return done.stdout + done.stderr
 
     def secret(self, name: str) -> str:
@@ -117,8 +119,7 @@ class Fleet:
 
     def inspect(self, service: str) -> list[dict[str, Any]]:
         ids = self.compose("ps", "-aq", service).stdout.split()
-        found = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, check=True, timeout=30)
-        return list(json.loads(found.stdout))
+        return list(json.loads(docker("inspect", *ids)))
 
     def up(self, *words: str) -> None:
         """Have Redis and workers up and healthy; to look costs a second, so not again if nothing was changed since."""
@@ -138,16 +139,6 @@ class Fleet:
             self._is_up = wanted
 
 
-def within(seconds: float, done: Callable[[], bool]) -> bool:
-    """Whether it came true in time; what is asked is a server that has no way to tell us."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.3)
-    return True
-
-
 def copy_of_the_tree(directory: Path) -> None:
     for name in SHIPPED:
         source = ROOT / name
@@ -155,12 +146,6 @@ def copy_of_the_tree(directory: Path) -> None:
             shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, directory / name)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @contextmanager

@@ -63,9 +63,7 @@ class Proxy:
                 sink.sendall(data)
         except OSError:
             pass
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        _hang_up(source, sink)
 
     def _is_lost(self) -> bool:
         with self._lock:
@@ -81,6 +79,13 @@ class Proxy:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.heal()
-        self._server.close()
-        for end in self._sockets:
+        _hang_up(self._server, *self._sockets)
+        for end in (self._server, *self._sockets):
             end.close()
+
+
+def _hang_up(*ends: socket.socket) -> None:
+    """Tell the peers, and wake the threads that wait for them; to close a socket does neither while a thread reads it."""
+    for end in ends:
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)

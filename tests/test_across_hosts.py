@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,9 @@ import lab
 from lab.cluster import deadletters
 from lab.cluster.engine import DEAD_KEY, PROCESS_QUEUE, PROCESS_TASK
 from tests import across_targets as targets
+from tests import variables
 from tests.across_targets import TIMEOUT, VALUES, portrait
+from tests.wait import until
 
 TIMES = 40
 
@@ -91,10 +92,7 @@ def refusals(cluster: Any, process: Any) -> int:
 
 
 def until_refused(cluster: Any, process: Any) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not refusals(cluster, process):
-        assert time.monotonic() < deadline, "the second delivery was not seen by any host"
-        time.sleep(0.02)
+    until(lambda: refusals(cluster, process), "a host has seen the second delivery", TIMEOUT)
 
 
 @pytest.mark.parametrize("moment", ["while it runs", "after its end"])
@@ -253,7 +251,7 @@ def test_functions_and_classes_of_the_main_module_run_elsewhere(ctx: Any, tmp_pa
     env = dict(os.environ)
     if ctx.place == "cluster":
         ctx.connect()
-        env |= {"CROSSHOST_BROKER_URL": ctx.settings.broker_url, "CROSSHOST_AUTHKEY": ctx.settings.authkey.decode()}
+        env = variables.leading_to(ctx.settings)
     done = subprocess.run([sys.executable, script, ctx.place], env=env, capture_output=True, text=True, timeout=60)
     assert done.stdout == "[2, 4, 6, 8] {True} 0\n", done.stderr
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
 
 from producer.chaos.ledger import Blow, Ledger
 from producer.chaos.storm import plan
+from tests import variables
 
-ENV = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
+ENV = variables.unset()
 
 
 def chaos(*options: str, timeout: float = 110, **env: str) -> subprocess.CompletedProcess[str]:

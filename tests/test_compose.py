@@ -16,7 +16,8 @@ import pytest
 
 from lab.concepts import CONCEPTS
 from tests import composed
-from tests.composed import Fleet, within
+from tests.composed import Fleet, docker
+from tests.wait import within
 
 SECRETS = ("authkey", "worker_password", "producer_password", "monitor_password", "flower_password")
 pytestmark = composed.MARKS
@@ -26,9 +27,9 @@ def test_up_runs_the_comparison_to_its_end_and_leaves_the_fleet_up(fleet: Fleet)
     begun = time.monotonic()
     fleet.compose("up", "-d", "--no-build", timeout=180)
     (producer,) = fleet.compose("ps", "-aq", "producer").stdout.split()
-    done = subprocess.run(["docker", "wait", producer], capture_output=True, text=True, timeout=180)
+    code = docker("wait", producer, timeout=180).strip()
     log = fleet.compose("logs", "--no-log-prefix", "producer").stdout
-    assert done.stdout.strip() == "0", log[-3000:]
+    assert code == "0", log[-3000:]
     assert f"claims of {len(CONCEPTS) * 2} runs held" in log
     print(f"from built images to the finished comparison: {time.monotonic() - begun:.0f} s")
     assert [c["State"]["Health"]["Status"] for c in fleet.inspect("worker")] == ["healthy"] * 3
@@ -120,7 +121,7 @@ def test_a_worker_that_is_stopped_leaves_its_calls_to_others_and_true_exit_codes
     fleet.up("--scale", "worker=2")
     assert program.stdout.readline() == "go\n"
     begun = time.monotonic()
-    subprocess.run(["docker", "stop", leaving["Id"]], check=True, capture_output=True, timeout=60)
+    docker("stop", leaving["Id"], timeout=60)
     assert time.monotonic() - begun < 19  # before the grace period is over, and its SIGKILL
     out, err = program.communicate(timeout=120)
     answered, of_long, of_short, done, last = json.loads(out)
@@ -139,7 +140,7 @@ def test_no_secret_is_in_the_configuration_the_image_or_the_logs(fleet: Fleet) -
     seen = json.dumps([fleet.inspect(service) for service in ("redis", "worker", "jobs", "producer")])
     image = fleet.env["CROSSHOST_IMAGE"]
     for words in (["history", "--no-trunc", image], ["inspect", image]):
-        seen += subprocess.run(["docker", *words], capture_output=True, text=True, check=True, timeout=30).stdout
+        seen += docker(*words)
     logs = fleet.compose("logs")
     seen += logs.stdout + logs.stderr
     for name in SECRETS:
@@ -219,13 +220,13 @@ def test_flower_shows_workers_and_tasks_to_who_has_its_password(fleet: Fleet) ->
     containers = {f"{host}@crosshost" for host in fleet.hosts("worker")} | {
         f"{host}@jobs" for host in fleet.hosts("jobs")
     }
-    assert within(30, lambda: containers <= set(workers := shown(fleet, password)) and all(workers.values()))
+    assert within(30, lambda: containers <= set(workers := shown(fleet, password)) and all(workers.values()), every=0.3)
     fleet.producer("demo", "process", "--on", "cluster")
     expected = {(name, "SUCCESS") for name in ("worker.process", "jobs.counter.add", "jobs.counter.read")}
 
     def shows_a_job() -> bool:  # an event is a broadcast that nobody keeps, so one job's may be missed
         fleet.producer("submit", "counter", "--adders", "1", "--times", "1", "--wait")
-        return within(6, lambda: expected <= tasks(fleet, password))
+        return within(6, lambda: expected <= tasks(fleet, password), every=0.3)
 
     assert any(shows_a_job() for _ in range(5)), tasks(fleet, password)
 

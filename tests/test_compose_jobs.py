@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests import composed
-from tests.composed import Fleet, within
+from tests.composed import Fleet
+from tests.wait import within
 
 pytestmark = composed.MARKS
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests import composed
-from tests.composed import Fleet
+from tests.composed import Fleet, docker
 
 pytestmark = composed.MARKS
 CALLS = 200
@@ -74,6 +74,5 @@ def test_down_leaves_nothing(fleet: Fleet) -> None:
     fleet.compose("--profile", "monitor", "down", "-v", "--remove-orphans")
     name = fleet.env["COMPOSE_PROJECT_NAME"]
     for kind in ("container", "network", "volume"):
-        words = ["docker", kind, "ls", "-q", "--filter", f"label=com.docker.compose.project={name}"]
-        words += ["-a"] if kind == "container" else []
-        assert subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout == ""
+        everything = ["-a"] if kind == "container" else []
+        assert docker(kind, "ls", "-q", *everything, "--filter", f"label=com.docker.compose.project={name}") == ""

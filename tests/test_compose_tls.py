@@ -12,6 +12,7 @@ import pytest
 
 from tests import composed
 from tests.composed import Fleet
+from tests.ports import free_port
 
 pytestmark = composed.MARKS
 NAME, OTHER_NAME = "redis.test", "other.test"
@@ -22,7 +23,7 @@ def redis_side(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """The machine with Redis; it has no workers of its own here."""
     name = f"crosshost-test-tls-{os.getpid()}"
     with composed.project(tmp_path_factory.mktemp("redis"), name, name) as fleet:
-        fleet.env |= {"CROSSHOST_TLS_PORT": str(composed.free_port()), "COMPOSE_FILE": "compose.yaml:compose.tls.yaml"}
+        fleet.env |= {"CROSSHOST_TLS_PORT": str(free_port()), "COMPOSE_FILE": "compose.yaml:compose.tls.yaml"}
         fleet.script("setup")
         fleet.script("certificate", NAME)
         fleet.compose("build", timeout=300)

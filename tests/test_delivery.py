@@ -24,9 +24,10 @@ from lab.cluster.fleet import list_hosts
 from lab.cluster.store import Store
 from lab.errors import LabError
 from lab.settings import Settings
-from tests.delivery_kit import ROOT, Server, until
-
-KEY = "0123456789abcdef0123456789abcdef"
+from tests import variables
+from tests.delivery_kit import ROOT
+from tests.server import KEY, Server
+from tests.wait import until
 
 PROGRAM = """
 import sys, time
@@ -57,9 +58,9 @@ class Roles:
         return f"redis://{role}:{role}@127.0.0.1:{self.server.port}/0"
 
     def start(self, role: str, *command: str) -> subprocess.Popen[str]:
-        env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
-        env |= {"CROSSHOST_BROKER_URL": self.url(role), "CROSSHOST_AUTHKEY": KEY, "CROSSHOST_LEASE": "3"}
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env={**env, "PYTHONPATH": str(ROOT)},
+        settings = Settings(broker_url=self.url(role), authkey=KEY.encode(), lease=3)
+        env = {**variables.leading_to(settings), "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=env,
                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # fmt: skip
         self.processes.append(process)
         return process
@@ -91,14 +92,13 @@ def roles(tmp_path: Path) -> Iterator[Roles]:
         text = re.sub("#.*", "", (ROOT / "deploy/acl" / role).read_text())
         users.append(f"user {role} on >{role} " + " ".join(text.split()))
     (tmp_path / "acl").write_text("\n".join(users) + "\n")
-    server = Server(tmp_path, "--aclfile", str(tmp_path / "acl"), login="admin:admin@")
     (tmp_path / "program.py").write_text(PROGRAM)
-    each = Roles(server, tmp_path)
-    yield each
-    for process in each.processes:
-        process.kill()
-        process.communicate()
-    server.kill()
+    with Server(tmp_path, "--aclfile", str(tmp_path / "acl"), login="admin:admin@") as server:
+        each = Roles(server, tmp_path)
+        yield each
+        for process in each.processes:
+            process.kill()
+            process.communicate()
 
 
 def test_refused_starts_are_dead_letters_and_each_role_may_do_what_that_needs(roles: Roles) -> None:

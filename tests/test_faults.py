@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,16 @@ from lab.cluster.store import Store
 from lab.errors import WorkerLost
 from lab.settings import Settings
 from tests import cluster_targets as targets
-from tests import watch_targets
+from tests import variables, watch_targets
+from tests.wait import until
+
+
+def run_program(script: Path, text: str, timeout: float = 60, **settings: int) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, with a fleet of its own that has these settings."""
+    script.write_text(text)
+    env = {**os.environ, **{f"CROSSHOST_{name}": str(value) for name, value in settings.items()}}
+    return subprocess.run([sys.executable, script], env={**env, "PYTHONPATH": os.getcwd()},
+                          capture_output=True, text=True, timeout=timeout)  # fmt: skip
 
 
 def test_a_pool_worker_killed_in_the_middle_loses_no_call_and_counts_none_twice(cluster: Any) -> None:
@@ -87,18 +97,11 @@ def test_a_lock_is_not_handed_to_a_dead_waiter(cluster: Any) -> None:
     waiter = cluster.Process(target=targets.take_and_leave, args=(lock,))
     waiter.start()
     queue = f"{lock._semlock.name}:waiters"
-    until_waiting(cluster, queue)
+    until(lambda: cluster.connect().store.call("LLEN", queue), "it waits for the lock", 10)
     waiter.kill()
     waiter.join(10)
     lock.release()
     assert lock.acquire(timeout=5)
-
-
-def until_waiting(cluster: Any, queue: str) -> None:
-    deadline = time.monotonic() + 10
-    while not cluster.connect().store.call("LLEN", queue):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_end_of_file_is_read_when_the_holder_of_the_other_end_is_killed(cluster: Any) -> None:
@@ -135,8 +138,7 @@ def test_the_late_write_of_a_process_that_was_taken_for_dead_is_refused(cluster:
 
 
 def test_too_few_slots_is_an_error_that_names_the_numbers_and_comes_in_time(tmp_path: Any) -> None:
-    script = tmp_path / "few.py"
-    script.write_text(
+    program = (
         "import lab, time\n"
         "from lab.errors import NotEnoughSlots\n"
         "from tests.cluster_targets import wait_for, nothing\n"
@@ -155,9 +157,7 @@ def test_too_few_slots_is_an_error_that_names_the_numbers_and_comes_in_time(tmp_
         "        for p in full: p.join()\n"
         "        late = ctx.Process(target=nothing); late.start(); late.join(); print('late', late.exitcode)\n"
     )
-    env = {**os.environ, "CROSSHOST_HOSTS": "2", "CROSSHOST_SLOTS": "1", "CROSSHOST_START_TIMEOUT": "2",
-           "PYTHONPATH": os.getcwd()}  # fmt: skip
-    done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, timeout=60)
+    done = run_program(tmp_path / "few.py", program, HOSTS=2, SLOTS=1, START_TIMEOUT=2)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "hosts 2"
@@ -179,8 +179,7 @@ def test_nothing_of_a_run_is_left_in_redis_and_every_key_of_it_expires(cluster: 
         "pool.terminate()\n"
     )
     cluster.connect()
-    env = {**os.environ, "CROSSHOST_BROKER_URL": cluster.settings.broker_url,
-           "CROSSHOST_AUTHKEY": cluster.settings.authkey.decode()}  # fmt: skip
+    env = variables.leading_to(cluster.settings)
     client = redis.Redis.from_url(cluster.settings.broker_url)
     with subprocess.Popen([sys.executable, "-c", program], env=env, stdin=-1, stdout=-1, text=True) as process:
         assert process.stdin
@@ -196,8 +195,7 @@ def test_nothing_of_a_run_is_left_in_redis_and_every_key_of_it_expires(cluster: 
 
 
 def test_a_broker_that_dies_ends_every_wait_with_an_error_and_the_program_ends(tmp_path: Any) -> None:
-    script = tmp_path / "broker.py"
-    script.write_text(
+    program = (
         "import lab, os, re, signal\n"
         "from lab.errors import BrokerUnreachable\n"
         "from tests.cluster_targets import sleep_for\n"
@@ -212,23 +210,14 @@ def test_a_broker_that_dies_ends_every_wait_with_an_error_and_the_program_ends(t
         "        except BrokerUnreachable: print('unreachable', flush=True)\n"
         "    pool.terminate(); pool.join(); ctx.close(); print('closed', flush=True)\n"
     )
-    env = {
-        **os.environ,
-        "CROSSHOST_HOSTS": "1",
-        "CROSSHOST_SLOTS": "2",
-        "CROSSHOST_LEASE": "2",
-        "CROSSHOST_OUTAGE": "1",
-        "PYTHONPATH": os.getcwd(),
-    }
-    done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, timeout=60)
+    done = run_program(tmp_path / "broker.py", program, HOSTS=1, SLOTS=2, LEASE=2, OUTAGE=1)
     assert done.stdout.split() == ["unreachable"] * 4 + ["closed"], done.stdout + done.stderr
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
 
 
 def test_a_pool_whose_dead_worker_finds_no_slot_goes_on_with_the_others(tmp_path: Any) -> None:
-    script = tmp_path / "smaller.py"
-    script.write_text(
+    program = (
         "import lab, os, signal\n"
         "from tests.cluster_targets import echo, kill_my_slot, sleep_for\n"
         "if __name__ == '__main__':\n"
@@ -241,17 +230,14 @@ def test_a_pool_whose_dead_worker_finds_no_slot_goes_on_with_the_others(tmp_path
         "        print(pool.map(echo, range(50), 1) == list(range(50)), flush=True)\n"
         "        pool.close(); pool.join(); print('closed', flush=True)\n"
     )
-    env = {**os.environ, "CROSSHOST_HOSTS": "2", "CROSSHOST_SLOTS": "1", "CROSSHOST_LEASE": "2",
-           "CROSSHOST_START_TIMEOUT": "1", "PYTHONPATH": os.getcwd()}  # fmt: skip
-    done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, timeout=60)
+    done = run_program(tmp_path / "smaller.py", program, HOSTS=2, SLOTS=1, LEASE=2, START_TIMEOUT=1)
     assert done.stdout.split() == ["True", "-9", "True", "closed"], done.stdout + done.stderr
     assert "could not be replaced" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_call_whose_hosts_are_lost_again_and_again_is_not_blamed_for_it(tmp_path: Any) -> None:
-    script = tmp_path / "unlucky.py"
-    script.write_text(
+    program = (
         "import lab\n"
         "from tests.cluster_targets import count_slots_in, kill_slots\n"
         "if __name__ == '__main__':\n"
@@ -260,14 +246,7 @@ def test_a_call_whose_hosts_are_lost_again_and_again_is_not_blamed_for_it(tmp_pa
         "        print(pool.apply(kill_slots, (4,)))\n"
         "        pool.terminate(); pool.join()\n"
     )
-    env = {
-        **os.environ,
-        "CROSSHOST_HOSTS": "1",
-        "CROSSHOST_SLOTS": "2",
-        "CROSSHOST_LEASE": "1",
-        "PYTHONPATH": os.getcwd(),
-    }
-    done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, timeout=90)
+    done = run_program(tmp_path / "unlucky.py", program, timeout=90, HOSTS=1, SLOTS=2, LEASE=1)
     assert done.stdout.split() == ["4"], done.stdout + done.stderr
 
 
@@ -280,8 +259,7 @@ def test_a_program_that_is_killed_frees_its_slots_and_its_keys_expire() -> None:
     )
     with EmbeddedFleet(Settings(hosts=1, slots=2, lease=0.5)) as fleet:
         settings = fleet.start()
-        env = {**os.environ, "CROSSHOST_BROKER_URL": settings.broker_url, "CROSSHOST_LEASE": "0.5",
-               "CROSSHOST_AUTHKEY_FILE": fleet.authkey_file}  # fmt: skip
+        env = variables.leading_to(settings)
         with subprocess.Popen([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
             run_id = process.stdout.readline().strip()

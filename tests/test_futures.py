@@ -24,6 +24,7 @@ from conformance import futures as suite
 from lab.cluster.futures import MAX_AHEAD, BrokenClusterPool, CallLost, ClusterExecutor
 from lab.errors import WorkerLost
 from tests import futures_targets as targets
+from tests import variables
 from tests.cluster_targets import Unloadable
 from tests.futures_targets import TIMEOUT
 
@@ -367,10 +368,7 @@ def program(cluster: Any, body: str, before: str = "", **env: str) -> subprocess
     """Run a program to its end, on the tests' fleet if one is given."""
     if cluster is not None:
         cluster.connect()
-        env |= {
-            "CROSSHOST_BROKER_URL": cluster.settings.broker_url,
-            "CROSSHOST_AUTHKEY": cluster.settings.authkey.decode(),
-        }
+        env = variables.leading_to(cluster.settings) | env
     text = "\n".join(line.removeprefix("        ") for line in body.splitlines())
     head = f"{before}\nimport threading, time\nimport lab\nfrom tests import futures_targets as targets\n"
     return subprocess.run(
@@ -385,8 +383,7 @@ def program(cluster: Any, body: str, before: str = "", **env: str) -> subprocess
 @pytest.mark.parametrize(("part", "at_least"), AT_LEAST.items())
 def test_the_tests_of_cpython_that_apply_pass(cluster: Any, part: str, at_least: int) -> None:
     cluster.connect()
-    env = {**os.environ, "CROSSHOST_BROKER_URL": cluster.settings.broker_url,
-           "CROSSHOST_AUTHKEY": cluster.settings.authkey.decode()}  # fmt: skip
+    env = variables.leading_to(cluster.settings)
     command = [sys.executable, "-m", "conformance.futures", "--on", "cluster", "--part", part]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=110)
     passed = re.search(r"^cluster: (\d+) of \1 that apply pass", done.stdout, re.MULTILINE)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.server import Server
+from tests.wait import within
 from worker.health import VARIABLE
 
 CHECK = (sys.executable, "-S", "-m", "worker.health")
@@ -25,12 +25,7 @@ def healthy() -> bool:
 
 def becomes(wanted: bool) -> bool:
     """Whether the check says so within a minute; it is asked, as a container's is."""
-    deadline = time.monotonic() + 60
-    while healthy() != wanted:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
+    return within(60, lambda: healthy() == wanted, every=0.2)
 
 
 @pytest.fixture

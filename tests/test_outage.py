@@ -82,11 +82,6 @@ if __name__ == "__main__":
 """
 
 
-def proxy_free(proxy: Proxy) -> str:
-    """The server's own address, past the proxy."""
-    return f"unix://{proxy.target}"
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     with Server(tmp_path, hosts=0) as server:
@@ -106,10 +101,13 @@ def run(server: Server, proxy: Proxy) -> Iterator[Run]:
     run.close()
 
 
-def program(server: Server, tmp_path: Path) -> subprocess.Popen[str]:
+def program(server: Server, tmp_path: Path, text: str = PROGRAM, **env: str) -> subprocess.Popen[str]:
+    """A program that is in the middle of its work on the server's hosts."""
     script = tmp_path / "program.py"
-    script.write_text(PROGRAM)
-    process = subprocess.Popen([sys.executable, script], env=server.env, stdout=-1, stderr=-1, text=True)
+    script.write_text(text)
+    process = subprocess.Popen(
+        [sys.executable, script], env=server.env | env, stdin=-1, stdout=-1, stderr=-1, text=True
+    )
     assert process.stdout
     assert process.stdout.readline() == "going\n"
     return process
@@ -232,7 +230,7 @@ def test_a_network_that_swallows_packets_delays_and_loses_nothing(run: Run, prox
 
 
 def test_a_recovery_is_told_of_what_took_effect_in_an_earlier_slice_of_the_wait(
-    run: Run, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    run: Run, server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stores, "SLICE", 0.3)
     source, before, after = run.new_name("list"), run.new_name("count"), run.new_name("count")
@@ -246,7 +244,7 @@ def test_a_recovery_is_told_of_what_took_effect_in_an_earlier_slice_of_the_wait(
         told.append(applied)
         return [b"item", 0]
 
-    other = Run(run.settings, Store(proxy_free(proxy)), run.id, run.me)
+    other = Run(run.settings, Store(server.url), run.id, run.me)
     timer = threading.Timer(0.7, push_late)  # neither as a slice ends nor as the run beats, once a second
     timer.start()
     run.store.wait(
@@ -357,23 +355,20 @@ def test_the_silent_are_not_buried_when_it_was_redis_that_was_away(run: Run) -> 
     assert run.eval(runs.BEAT, [], runs.ROOT_LEASES * lease, lease) == [b"child", b""]  # the child alone was silent
 
 
-def test_a_redis_that_lost_its_data_is_named(server: Server, tmp_path: Path) -> None:
-    run = Run.as_root(server.settings, Store(server.url, patience=10))
-    run.eval(COUNT, [run.new_name("count")])
-    server.kill()
-    for file in (tmp_path / "appendonlydir").iterdir():
-        file.unlink()
-    server.start()
-    with pytest.raises(BrokerUnreachable, match="append-only"):
-        run.eval(COUNT, [run.new_name("count")])
-    run.close()
-
-
 def forget_everything(server: Server) -> None:
     server.kill()
     for file in (server.directory / "appendonlydir").iterdir():
         file.unlink()
     server.start()
+
+
+def test_a_redis_that_lost_its_data_is_named(server: Server) -> None:
+    run = Run.as_root(server.settings, Store(server.url, patience=10))
+    run.eval(COUNT, [run.new_name("count")])
+    forget_everything(server)
+    with pytest.raises(BrokerUnreachable, match="append-only"):
+        run.eval(COUNT, [run.new_name("count")])
+    run.close()
 
 
 def test_a_run_that_redis_has_forgotten_does_not_spoil_the_lane_for_the_next(server: Server) -> None:
@@ -404,19 +399,11 @@ def test_who_waits_for_what_redis_has_forgotten_is_told(server: Server, capfd: p
 
 
 def test_a_program_that_went_on_after_a_long_outage_can_start_processes_again(tmp_path: Path) -> None:
-    with Server(tmp_path, hosts=1) as server:
-        program = tmp_path / "program.py"
-        program.write_text(AFTER_A_LONG_OUTAGE)
-        process = subprocess.Popen(
-            [sys.executable, program],
-            env=server.env | {"CROSSHOST_OUTAGE": "1"},
-            stdin=-1,
-            stdout=-1,
-            stderr=-1,
-            text=True,
-        )
+    with (
+        Server(tmp_path, hosts=1) as server,
+        program(server, tmp_path, AFTER_A_LONG_OUTAGE, CROSSHOST_OUTAGE="1") as process,
+    ):
         assert process.stdout
-        assert process.stdout.readline() == "going\n"
         server.kill()
         assert process.stdout.readline() == "gone\n"
         server.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 from lab import PLACES
 from lab.cluster.embedded import EmbeddedFleet
 from lab.settings import Settings
+from tests import variables
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -31,17 +31,7 @@ TIMEOUT = 100
 def fleet(cluster: Any) -> dict[str, str]:
     """The environment that points at the session's fleet."""
     cluster.connect()
-    return variables(cluster.settings)
-
-
-def variables(settings: Settings) -> dict[str, str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
-    return {
-        **env,
-        "CROSSHOST_BROKER_URL": settings.broker_url,
-        "CROSSHOST_AUTHKEY": settings.authkey.decode(),
-        "CROSSHOST_LEASE": str(settings.lease),
-    }
+    return variables.leading_to(cluster.settings)
 
 
 def python(*command: str | Path, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -388,8 +378,8 @@ def test_a_neighbour_may_have_the_name_of_the_workers_package(fleet: dict[str, s
 def test_an_embedded_fleet_starts_beside_a_neighbour_named_worker(tmp_path: Path) -> None:
     write(tmp_path, "worker.py", "def work(n): return n + 1\n")
     write(tmp_path, "script.py", "import worker\nprint(worker.work(1))\n")
-    env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
-    done = python("-P", "-m", "producer", "run", "script.py", cwd=tmp_path, env={**env, "CROSSHOST_HOSTS": "1"})
+    env = {**variables.unset(), "CROSSHOST_HOSTS": "1"}
+    done = python("-P", "-m", "producer", "run", "script.py", cwd=tmp_path, env=env)
     assert done.stdout == "2\n", done.stderr
 
 
@@ -474,7 +464,7 @@ def test_wrong_usage_has_a_code_of_its_own(args: list[str], said: str, tmp_path:
 
 def test_a_fleet_that_is_not_there_is_told_before_the_script_begins(tmp_path: Path) -> None:
     write(tmp_path, "script.py", "print('begun')")
-    done = run("script.py", "cluster", cwd=tmp_path, env=variables(
+    done = run("script.py", "cluster", cwd=tmp_path, env=variables.leading_to(
         Settings(broker_url="unix:///nowhere/valkey.sock", authkey=b"k" * 32)))  # fmt: skip
     assert (done.returncode, done.stdout) == (104, "")
     assert "(exit code 104: broker unreachable)" in done.stderr
@@ -498,7 +488,12 @@ def test_a_broker_that_is_lost_ends_the_script_with_its_code(own_fleet: Embedded
     """)  # fmt: skip
     command = [sys.executable, "-m", "producer", "run", "script.py"]
     with subprocess.Popen(
-        command, cwd=tmp_path, env=variables(settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=variables.leading_to(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout
         assert process.stdout.readline() == "[1]\n"

@@ -9,8 +9,7 @@ import re
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from lab.cluster.process import Popen
 from lab.cluster.script import SCRIPTS
 from lab.errors import WrongKey
 from tests import cluster_targets as targets
-from tests import watch_targets
+from tests import variables, watch_targets
+from tests.wait import until
 
 OTHER_KEY = b"some other fleet's key"
 
@@ -35,13 +35,6 @@ def intruder(cluster: Any) -> redis.Redis:
     """A client of the same Redis that does not hold the authkey."""
     cluster.connect()
     return redis.Redis.from_url(cluster.settings.broker_url)
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.02)
 
 
 def plant(cluster: Any, intruder: redis.Redis, process_id: str, payload: bytes) -> None:
@@ -127,7 +120,7 @@ def test_a_replayed_process_runs_once(cluster: Any, intruder: redis.Redis, monke
     monkeypatch.undo()
     assert value.value == 1
     plant(cluster, intruder, seen["id"], seen["payload"])
-    until(lambda: not intruder.hexists(run.key("process", seen["id"]), "payload"), "a slot has looked at the copy")
+    until(lambda: not intruder.hexists(run.key("process", seen["id"]), "payload"), "a slot has looked at the copy", 10)
     next_call_is_served(cluster)
     assert value.value == 1
 
@@ -148,7 +141,7 @@ def test_celery_refuses_a_pickled_message(cluster: Any, intruder: redis.Redis, t
     enable_insecure_serializers(["pickle"])  # on the intruder's side
     evil = targets.Evil(str(tmp_path / "evil"))
     cluster.app.send_task(PROCESS_TASK, [evil, "x"], queue=PROCESS_QUEUE, serializer="pickle", ignore_result=True)
-    until(lambda: not intruder.llen(f"crosshost:celery:{PROCESS_QUEUE}"), "a worker has taken the message")
+    until(lambda: not intruder.llen(f"crosshost:celery:{PROCESS_QUEUE}"), "a worker has taken the message", 10)
     next_call_is_served(cluster)
     assert not (tmp_path / "evil").exists()
 
@@ -159,7 +152,7 @@ def test_an_altered_or_foreign_queue_message_is_thrown_away(
     queue, other = cluster.Queue(), cluster.Queue()
     evil = bytes(ForkingPickler.dumps(targets.Evil(str(tmp_path / "evil"))))
     other.put("for the other queue")
-    until(lambda: bool(intruder.llen(other._channel.key)), "the item is in Redis")
+    until(lambda: intruder.llen(other._channel.key), "the item is in Redis", 10)
     foreign: Any = intruder.lindex(other._channel.key, 0)
     altered = bytes(foreign[:-1]) + b"!"
     intruder.rpush(queue._channel.key, b"short", wire.seal(OTHER_KEY, queue._channel.key, evil), foreign, altered)
@@ -194,13 +187,13 @@ def test_a_pool_runs_a_replayed_call_once(cluster: Any, intruder: redis.Redis) -
         gate = pool.map_async(targets.sleep_for, [0.3, 0.3], 1)
         result = pool.apply_async(targets.count_and_echo, ("x",))
         calls = pool._calls.key("calls")
-        until(lambda: bool(intruder.llen(calls)), "the call waits in Redis")
+        until(lambda: intruder.llen(calls), "the call waits in Redis", 10)
         copy: Any = intruder.lindex(calls, -1)
         intruder.rpush(calls, copy, copy)
         assert result.get(10) == "x"
         gate.get(10)
         intruder.rpush(calls, copy)
-        until(lambda: not intruder.llen(calls), "the copies are taken")
+        until(lambda: not intruder.llen(calls), "the copies are taken", 10)
         assert pool.apply(targets.echo, ("next",)) == "next"
         assert value.value == 1
 
@@ -262,8 +255,7 @@ def test_a_child_has_the_stdlib_key_of_its_parent_or_the_one_set_for_it(cluster:
 
 def test_a_worker_without_a_key_refuses_to_start(cluster: Any) -> None:
     cluster.connect()
-    env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
-    env["CROSSHOST_BROKER_URL"] = cluster.settings.broker_url
+    env = {**variables.unset(), "CROSSHOST_BROKER_URL": cluster.settings.broker_url}
     done = subprocess.run([sys.executable, "-m", "worker"], env=env, capture_output=True, text=True, timeout=30)
     assert done.returncode == 3
     assert "no authkey" in done.stderr
@@ -272,8 +264,7 @@ def test_a_worker_without_a_key_refuses_to_start(cluster: Any) -> None:
 
 def test_a_program_with_the_wrong_key_is_told_at_once(cluster: Any) -> None:
     cluster.connect()
-    env = {name: value for name, value in os.environ.items() if not name.startswith("CROSSHOST_")}
-    env |= {"CROSSHOST_BROKER_URL": cluster.settings.broker_url, "CROSSHOST_AUTHKEY": "x" * 32}
+    env = variables.leading_to(replace(cluster.settings, authkey=b"x" * 32))
     code = "import lab\nctx = lab.get_context('cluster')\ntry: ctx.connect()\nexcept Exception as e: print(type(e).__name__)"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=30)
     assert done.stdout.strip() == "WrongKey", done.stderr

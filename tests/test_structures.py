@@ -9,14 +9,11 @@ import pytest
 
 from lab.cluster import sharedctypes
 from tests import watch_targets as targets
-from tests.contract_targets import TIMEOUT
+from tests.test_contract import finish, start
 
 
 def run(ctx: Any, target: Any, *args: Any) -> None:
-    child = ctx.Process(target=target, args=args)
-    child.start()
-    child.join(TIMEOUT)
-    assert child.exitcode == 0
+    finish(start(ctx, target, *args))
 
 
 @pytest.mark.parametrize("lock", [True, False])

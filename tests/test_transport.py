@@ -16,29 +16,30 @@ from typing import Any
 import pytest
 
 from lab.cluster import deadletters
-from tests.delivery_kit import ROOT, Proxy, Server, Workers, producer, until
+from tests.delivery_kit import ROOT, Workers, producer
+from tests.proxy import Proxy
+from tests.server import Server
+from tests.wait import until
 
 LEASE = 2.0
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("valkey"))
-    yield server
-    server.kill()
+    with Server(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
 
 
 @pytest.fixture
 def workers(server: Server, tmp_path: Path) -> Iterator[Workers]:
     server.client.flushall()
-    workers = Workers(tmp_path, server.url, DELIVERY_LEASE=str(LEASE))
-    yield workers
-    workers.stop()
+    with Workers(tmp_path, server.tcp_url, DELIVERY_LEASE=str(LEASE)) as workers:
+        yield workers
 
 
 @pytest.fixture
 def send(server: Server) -> Iterator[Any]:
-    app = producer(server.url)
+    app = producer(server.tcp_url)
     yield lambda name, *args, **options: app.send_task(name, args, **options)
     app.close()
 
@@ -86,8 +87,7 @@ def test_what_a_frozen_worker_took_is_run_by_another_and_not_by_it(server: Serve
 
 
 def test_a_network_that_goes_silent_loses_no_call(server: Server, workers: Workers, send: Any) -> None:
-    proxy = Proxy(server.port)
-    try:
+    with Proxy(server.socket) as proxy:
         workers.start(url=proxy.url)
         send("work", "before", 2.0)
         until(lambda: workers.count("begin"), "it runs")
@@ -97,8 +97,6 @@ def test_a_network_that_goes_silent_loses_no_call(server: Server, workers: Worke
         time.sleep(2 * LEASE)
         proxy.heal()
         until(lambda: len(workers.count("end")) == 21 and nothing_left(server), "all are done")
-    finally:
-        proxy.close()
     assert max(workers.count("begin")[str(number)] for number in range(20)) == 1
 
 
@@ -114,6 +112,7 @@ def test_a_redis_that_is_killed_and_comes_back_loses_no_call_and_runs_none_twice
     server.kill()
     time.sleep(1.5 * LEASE)  # longer than a lease: they all look lapsed
     server.start()
+    server.wait()
     until(lambda: len(workers.count("end")) == 22 and nothing_left(server), "all are done")
     assert workers.count("begin")["0"] == workers.count("begin")["1"] == 1
 

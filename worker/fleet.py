@@ -103,7 +103,7 @@ class Fleet:
             self._spawn(name, line, {})
         else:
             host = name.removesuffix("-jobs")
-            slots = ["--slots", str(self.slots)] if host == name else JOB_QUEUES + ["--slots", str(self.job_slots)]
+            slots = ["--slots", str(self.slots)] if host == name else [*JOB_QUEUES, "--slots", str(self.job_slots)]
             self._spawn(name, [sys.executable, "-P", "-m", "worker", "--name", host, *slots], self._env())
 
     def log_of(self, name: str) -> str:

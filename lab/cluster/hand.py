@@ -5,7 +5,7 @@ the thread that takes it, its *hand*, and stays there for a while. The thread co
 what the hand holds beyond that was taken and not heard of.
 
 On Redis: lists ``hand:PROCESS-N:0`` and ``hand:PROCESS-N:1``: when one is full, the next items go to the other, and the full
-one is deleted on that occasion; BLMOVE, and a script to take more than one. Set ``hands:PROCESS``, for who buries the process.
+one is deleted on that occasion; BLMOVE, and a script to take several. Set ``hands:PROCESS``, for who buries the process.
 """
 
 from __future__ import annotations
