@@ -479,6 +479,33 @@ def test_several_producers_and_consumers_move_every_item_exactly_once(ctx: Any) 
     assert target.empty()
 
 
+class PickledWhenAllIsPut:
+    """Holds up the thread of a queue that pickles it until the event is set."""
+
+    def __init__(self, all_is_put: threading.Event) -> None:
+        self.all_is_put = all_is_put
+
+    def __reduce__(self) -> Any:
+        self.all_is_put.wait(TIMEOUT)
+        return str, ("first",)
+
+
+def test_what_does_not_pickle_holds_up_nothing_that_was_put_with_it(
+    remote: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    items, all_is_put = remote.Queue(), threading.Event()
+    for item in (PickledWhenAllIsPut(all_is_put), 1, 2, lambda: "does not pickle"):
+        items.put(item)
+    all_is_put.set()
+    assert [items.get(timeout=TIMEOUT) for _ in range(3)] == ["first", 1, 2]
+    assert eventually(lambda: bool(items.qsize() == 0))
+    items.put("next")
+    assert items.get(timeout=TIMEOUT) == "next"
+    items.close()
+    items.join_thread()
+    assert "pickle" in capfd.readouterr().err
+
+
 def test_a_closed_queue_refuses_put_and_get(ctx: Any) -> None:
     items = ctx.Queue()
     items.close()

@@ -20,9 +20,8 @@ from lab.cluster import run as runs
 from lab.cluster import store as stores
 from lab.cluster.hand import FULL, MORE, Hand
 from lab.cluster.lane import Lane
-from lab.cluster.queues import PUSH
 from lab.cluster.run import Run
-from lab.cluster.script import Script
+from lab.cluster.script import PUSH, Script
 from lab.cluster.store import Store
 from lab.errors import BrokerUnreachable
 from tests.proxy import Proxy

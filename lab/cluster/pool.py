@@ -38,7 +38,7 @@ import lab
 from lab.cluster import run as runs
 from lab.cluster.process import Process
 from lab.cluster.run import Run
-from lab.cluster.script import Script
+from lab.cluster.script import PUSH, Script
 from lab.cluster.store import GRACE
 from lab.cluster.wire import LARGE, MAC_SIZE
 from lab.errors import BrokerUnreachable, CannotLoad, LabError, WorkerLost, WrongKey
@@ -67,12 +67,6 @@ for i = 3, #KEYS do create(KEYS[i]) end
 """)
 
 REGISTER = Script("create(KEYS[3])")
-
-PUSH_ALL = Script("""
-fence()
-push(KEYS[3], unpack(ARGV, 3))
-return 1
-""")
 
 _NUMBER_OF = (
     f"local function number(blob) return #blob >= {MAC_SIZE + 8} and struct.unpack('>I8', blob, {MAC_SIZE + 1}) end"
@@ -179,7 +173,7 @@ return 1
 class Pool(pool.Pool):
     """A pool of processes on the fleet's hosts.
 
-    On Redis: see above; PUSH_ALL from the pool, one BLMOVE with EXCHANGE before and after it from a worker, BLMOVE for the
+    On Redis: see above; PUSH from the pool, one BLMOVE with EXCHANGE before and after it from a worker, BLMOVE for the
     results.
 
     Differs from multiprocessing: a worker that dies takes no call with it (see above); in multiprocessing the caller then
@@ -433,7 +427,7 @@ class Calls:
             # A call that comes alone, or is large, is sent here and now; small ones in a burst are gathered by the feeder.
             # Excluded, by the count: overtaking a call that the feeder has yet to send.
             self._sent += 1
-            self.run.post(PUSH_ALL, [self.key("calls")], blob)
+            self.run.post(PUSH, [self.key("calls")], blob)
             return
         self._has_feeder()
         self._buffer.put(blob)
@@ -454,7 +448,7 @@ class Calls:
             while len(blobs) < SEND_AT_ONCE and not self._buffer.empty() and (blob := self._buffer.get()) is not None:
                 blobs.append(blob)
             try:
-                self.run.post(PUSH_ALL, [self.key("calls")], *blobs)
+                self.run.post(PUSH, [self.key("calls")], *blobs)
             except LabError as exc:
                 self.on_broken(exc)  # whoever reads the answers may just have found Redis again
                 return
@@ -514,7 +508,7 @@ class Answers:
         """Wake the thread that reads: the pool puts nothing but None here."""
         key = self._calls.key("results")
         message = self._calls.run.seal(key, _RESULT.pack(SENTINEL, 0))
-        self._calls.quietly(PUSH_ALL, [key], message)  # were Redis gone, the thread would find that out by itself
+        self._calls.quietly(PUSH, [key], message)  # were Redis gone, the thread would find that out by itself
 
     def get(self) -> Any:
         """The next result as (job, index, (success, value)), or None.

@@ -15,23 +15,21 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from multiprocessing import context, queues, reduction, util
 from queue import Empty
 from typing import Any
 
 from lab.cluster import run as runs
 from lab.cluster.run import Run
-from lab.cluster.script import Script
+from lab.cluster.script import PUSH, Script
 from lab.cluster.synchronize import SEM_VALUE_MAX
-from lab.errors import WrongKey
+from lab.errors import LabError, WrongKey
 
 OPEN = Script("create(KEYS[3])")
 
-PUSH = Script("""
-fence()
-push(KEYS[3], ARGV[3])
-return 1
-""")
+GATHER, GATHER_BYTES = 100, 1 << 14
+"""Items and their bytes that the feeder sends at once, of those that were put while it sent the ones before."""
 
 _dumps, _loads = reduction.ForkingPickler.dumps, reduction.ForkingPickler.loads
 
@@ -46,17 +44,21 @@ class _NoLock:
         pass
 
 
-class Room:
-    """The stdlib queue's count of room: taken by put, given back by get, or by the feeder for what does not pickle.
+class Outgoing:
+    """What was put here and is not yet in Redis: to the stdlib's feeder, its pipe, and the semaphore that counts the room.
 
     Args:
+        channel: Where it goes.
         sem: Places for items on all hosts; None if the queue is unbounded.
+        more: Whether more has been put than the feeder has sent on to here.
     """
 
-    def __init__(self, sem: Any) -> None:
-        self.sem = sem
+    def __init__(self, channel: Channel, sem: Any, more: Callable[[], bool]) -> None:
+        self._channel, self.sem, self._more = channel, sem, more
         self.lock = threading.Lock()
-        self.unsent = 0  # put here and not yet in Redis
+        self.unsent = 0
+        self._gathered: list[Any] = []
+        self._gathered_bytes = 0
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Make room for an item, as ``put`` asks."""
@@ -71,11 +73,34 @@ class Room:
         with self.lock:
             self.unsent -= 1
         self.leave()
+        try:
+            self._flush()  # excluded: what was gathered waiting for a successor that turned out not to pickle
+        except LabError as exc:
+            print(f"crosshost: {exc}", file=sys.stderr)
 
     def leave(self) -> None:
         """Give back the room of an item that was got."""
         if self.sem is not None:
             self.sem.release()
+
+    def send_bytes(self, payload: Any) -> None:
+        """Send an item, together with those that come next if they are waiting already."""
+        self._gathered.append(self._channel.seal(payload))
+        self._gathered_bytes += len(payload)
+        if not self._more() or len(self._gathered) >= GATHER or self._gathered_bytes >= GATHER_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        if gathered:
+            with self.lock:  # excluded: qsize counting an item on its way and again in Redis, or in neither
+                self.unsent -= len(gathered)
+                self._channel.push(gathered)
+
+    def close(self) -> None:
+        """What the feeder does last: send the rest, and wait until it has arrived."""
+        self._flush()
+        self._channel.settle()
 
 
 class Channel:
@@ -93,9 +118,13 @@ class Channel:
         run.post(OPEN, [channel.key])
         return channel
 
-    def send_bytes(self, payload: Any) -> None:
-        """Append a message; it is there before anything that this process sends later."""
-        self.run.post(PUSH, [self.key], self.run.seal(self.key, payload))
+    def seal(self, payload: Any) -> Any:
+        """A message, ready to be pushed."""
+        return self.run.seal(self.key, payload)
+
+    def push(self, messages: list[Any]) -> None:
+        """Append messages; they are there before anything that this process sends later."""
+        self.run.post(PUSH, [self.key], *messages)
 
     def take(self, block: bool, timeout: float | None) -> memoryview | None:
         """The first message, or None if there was none in time. What was not signed for this queue is thrown away."""
@@ -125,8 +154,7 @@ class Channel:
         self.run.store.settle()
 
     def close(self) -> None:
-        """What the feeder does last: wait until everything sent has arrived."""
-        self.settle()
+        """What the feeder of a closed queue says last."""
         self.closed = True
 
     def __getstate__(self) -> str:
@@ -142,8 +170,8 @@ class Channel:
 class Queue(queues.Queue):  # type: ignore[type-arg]
     """A queue between hosts: put anywhere, got once.
 
-    On Redis: list ``queue:ID``; a push for each item from the feeder thread, BLMOVE to get; a BoundedSemaphore for
-    the room if there is a maxsize.
+    On Redis: list ``queue:ID``; a push from the feeder thread for what has gathered, BLMOVE to get; a
+    BoundedSemaphore for the room if there is a maxsize.
 
     Differs from multiprocessing: what nobody has got yet lies in Redis, not in a pipe of 64 KiB, so a process may end
     although nobody has read what it put.
@@ -153,21 +181,19 @@ class Queue(queues.Queue):  # type: ignore[type-arg]
         channel = Channel.new(ctx.connect())
         sem = ctx.BoundedSemaphore(maxsize) if maxsize > 0 else None
         self._setup(maxsize if maxsize > 0 else SEM_VALUE_MAX, channel, sem)
-        util.register_after_fork(self, queues.Queue._after_fork)  # type: ignore[attr-defined]
+        util.register_after_fork(self, Queue._after_fork)
 
     def _setup(self, maxsize: int, channel: Channel, sem: Any) -> None:
         self._ignore_epipe = False
-        self._maxsize, self._sem = maxsize, Room(sem)
-        self._reader = self._writer = self._channel = channel
+        self._maxsize, self._channel = maxsize, channel
+        self._sem = self._writer = Outgoing(channel, sem, lambda: bool(self._buffer))  # type: ignore[attr-defined]
+        self._reader = channel
         self._rlock = self._wlock = _NoLock()
         self._opid = os.getpid()
         self._reset()  # type: ignore[attr-defined]
-        self._send_bytes = self._send
 
-    def _send(self, payload: Any) -> None:
-        with self._sem.lock:  # excluded: qsize counting an item on its way and again in Redis, or in neither
-            self._channel.send_bytes(payload)
-            self._sem.unsent -= 1
+    def _after_fork(self) -> None:
+        self._setup(self._maxsize, self._channel, self._sem.sem)  # what the parent has put, the parent sends
 
     def __getstate__(self) -> Any:
         context.assert_spawning(self)
@@ -267,7 +293,7 @@ class SimpleQueue(queues.SimpleQueue):  # type: ignore[type-arg]
     def put(self, obj: Any) -> None:
         """Append an item."""
         self._check_closed()
-        self._channel.send_bytes(_dumps(obj))
+        self._channel.push([self._channel.seal(_dumps(obj))])
         self._channel.settle()
 
     def _check_closed(self) -> None:

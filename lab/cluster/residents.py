@@ -21,19 +21,13 @@ from typing import Any
 from lab.cluster import objects
 from lab.cluster import run as runs
 from lab.cluster.run import Run
-from lab.cluster.script import Script
+from lab.cluster.script import PUSH, Script
 from lab.errors import BrokerUnreachable, LabError, ObjectGone, WrongKey
 
 CALL = Script("""
 fence()
 if not alive(ARGV[3]) then return 0 end
 push(KEYS[3], ARGV[4])
-return 1
-""")
-
-ANSWER = Script("""
-fence()
-push(KEYS[3], ARGV[3])
 return 1
 """)
 
@@ -135,6 +129,6 @@ def _answer(run: Run, calls: str, blob: bytes) -> None:
     except Exception:  # noqa: BLE001 - whatever pickling runs
         pickled = reduction.ForkingPickler.dumps((False, RemoteError(f"Unserializable message: {format_exc()}\n")))
     try:
-        run.eval(ANSWER, [answer], run.seal(answer, pickled))
+        run.eval(PUSH, [answer], run.seal(answer, pickled))
     except LabError as exc:
         print(f"crosshost: {exc}", file=sys.stderr)

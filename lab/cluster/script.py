@@ -116,3 +116,10 @@ return last and cmsgpack.unpack(last)
     numbered=False,
 )
 """The last number of a lane that took effect, with its reply; nil if none did, -1 if Redis does not know the run."""
+
+PUSH = Script("""
+fence()
+push(KEYS[3], unpack(ARGV, 3))
+return 1
+""")
+"""Append to a list, all at once; no more than some thousand, which is what Lua can unpack."""
