@@ -147,3 +147,17 @@ def add_put_and_lock(value: Any, queue: Any, lock: Any, n: int) -> None:
             with lock:
                 pass
         time.sleep(0.002)
+
+
+def die_once_with(call: tuple[int, bytes]) -> int:
+    """Kill the worker that takes item 7 the first time; the size of what came with the item."""
+    die_once(_flag, call[0])
+    return len(call[1])
+
+
+def die_with(_: bytes) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sleep_with(call: tuple[float, bytes]) -> None:
+    time.sleep(call[0])

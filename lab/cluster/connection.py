@@ -23,6 +23,7 @@ from multiprocessing import connection, context
 from typing import Any
 
 from lab.cluster import run as runs
+from lab.cluster.claimcheck import check_in, check_out
 from lab.cluster.run import Run
 from lab.cluster.script import Script
 from lab.cluster.watch import Watch
@@ -118,7 +119,8 @@ class Connection(_ConnectionBase):  # type: ignore[misc]
         return self._run.command(HANG_UP, [self._inbox, self._run.key("ends", self._run.me)], self._token)
 
     def _send_bytes(self, buf: Any) -> None:
-        if not self._run.eval(SEND, [self._outbox], self._run.seal(self._outbox, buf)):
+        message = self._run.seal(self._outbox, *check_in(self._run, buf))
+        if not self._run.eval(SEND, [self._outbox], message):
             raise BrokenPipeError(errno.EPIPE, "Broken pipe: nobody holds the other end any more")
 
     def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:
@@ -130,7 +132,7 @@ class Connection(_ConnectionBase):  # type: ignore[misc]
             if self._watch is not None:
                 self._watch.after_read()
             try:
-                payload = self._run.unseal(self._inbox, blob)
+                payload = check_out(self._run, self._run.unseal(self._inbox, blob))
             except WrongKey as exc:
                 print(f"crosshost: {exc}", file=sys.stderr)
                 continue

@@ -36,6 +36,7 @@ from typing import Any
 
 import lab
 from lab.cluster import run as runs
+from lab.cluster.claimcheck import DISCARD, TICKET, check_in, check_out
 from lab.cluster.process import Process
 from lab.cluster.run import Run
 from lab.cluster.script import PUSH, Script
@@ -163,11 +164,6 @@ return {given_up, ready}
 )
 
 DROP = Script("redis.call('UNLINK', KEYS[3]) return 1")
-
-DISCARD = Script("""
-for i = 3, #KEYS do redis.call('UNLINK', KEYS[i]) redis.call('SREM', registry, KEYS[i]) end
-return 1
-""")
 
 
 class Pool(pool.Pool):
@@ -392,6 +388,7 @@ class Calls:
     def __init__(self, run: Run, name: str, workers: int) -> None:
         self.run, self.name, self.workers = run, name, workers
         self.pending: dict[int, tuple[int, int]] = {}
+        self._luggage: dict[int, str] = {}  # where the large ones of those that are pending lie
         self._numbers = itertools.count()
         self._buffer: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._feeder: threading.Thread | None = None
@@ -417,10 +414,13 @@ class Calls:
             # Excluded: a call that begins to wait just after all that wait have failed. Whoever takes it from ``pending``
             # tells its caller.
             if self._broken is not None:
-                if self.pending.pop(n, None) is not None:
+                if self.end(n) is not None:
                     raise self._broken
                 return
-        blob = self.run.seal(self.key("calls"), _NUMBER.pack(n), pickled)
+        message = check_in(self.run, pickled)
+        if message[0] is TICKET:
+            self._luggage[n] = message[1].decode()
+        blob = self.run.seal(self.key("calls"), _NUMBER.pack(n), *message)
         before, self._last_put = self._last_put, time.perf_counter()
         alone = self._last_put - before > ALONE_SECONDS or len(pickled) > SEND_BYTES
         if self._sent == n and (alone or not self._has_feeder()):
@@ -456,6 +456,12 @@ class Calls:
             if blob is None:
                 return
 
+    def end(self, n: int) -> tuple[int, int] | None:
+        """Take a call off those that are pending, once; its job and index."""
+        if luggage := self._luggage.pop(n, None):
+            self.quietly(DISCARD, [luggage])
+        return self.pending.pop(n, None)
+
     def held_by(self, worker: str) -> set[int]:
         """The numbers of the calls that a worker has taken and not answered."""
         taken = self.run.store.call("LRANGE", self.key("taken", worker), 0, -1)
@@ -468,7 +474,7 @@ class Calls:
         blame = 1 if host_lost else MAX_LOSSES // MAX_DEATHS
         given_up, ready = self.run.eval(RECOVER, keys, blame, MAX_LOSSES)
         self.run.post(DISCARD, [taken])
-        return self.pending.pop(given_up, None), bool(ready)
+        return self.end(given_up), bool(ready)
 
     def drop(self) -> None:
         """Forget every task that no worker has taken."""
@@ -482,7 +488,8 @@ class Calls:
         self._buffer.put(None)
         if self._feeder is not None:
             self._feeder.join(GRACE)
-        self.quietly(DISCARD, [*map(self.key, NAMES), *(self.key("taken", worker) for worker in workers)])
+        keys = [*map(self.key, NAMES), *(self.key("taken", worker) for worker in workers)]
+        self.quietly(DISCARD, [*keys, *self._luggage.values()])
 
     def quietly(self, script: Script, keys: list[str], *args: Any) -> None:
         """Tell Redis, if it is still there; if not, the keys expire."""
@@ -507,7 +514,7 @@ class Answers:
     def put(self, sentinel: None) -> None:
         """Wake the thread that reads: the pool puts nothing but None here."""
         key = self._calls.key("results")
-        message = self._calls.run.seal(key, _RESULT.pack(SENTINEL, 0))
+        message = self._calls.run.seal(key, *check_in(self._calls.run, _RESULT.pack(SENTINEL, 0)))
         self._calls.quietly(PUSH, [key], message)  # were Redis gone, the thread would find that out by itself
 
     def get(self) -> Any:
@@ -528,7 +535,7 @@ class Answers:
         run, key = self._calls.run, self._calls.key("results")
         for blob in run.take(key, None, 16):
             try:
-                self._unpack(run.unseal(key, blob))
+                self._unpack(check_out(run, run.unseal(key, blob)))
             except WrongKey as exc:
                 print(f"crosshost: {exc}", file=sys.stderr)
 
@@ -540,7 +547,7 @@ class Answers:
             if n == SENTINEL:
                 self._ready.append(None)
             # Excluded: counting a result twice, when a call was put back although its worker had answered.
-            elif (call := self._calls.pending.pop(n, None)) is not None:
+            elif (call := self._calls.end(n)) is not None:
                 self._ready.append((*call, _load_outcome(payload[at : at + size])))
             at += size
 
@@ -548,7 +555,7 @@ class Answers:
         """End every call that waits, and every later one, with an error."""
         self._calls._broken = exc
         for n in list(self._calls.pending):
-            if (call := self._calls.pending.pop(n, None)) is not None:  # two threads may do this at once
+            if (call := self._calls.end(n)) is not None:  # two threads may do this at once
                 self._settle(*call, (False, exc))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -614,7 +621,7 @@ class TakenCalls:
             return _REFUSED
         (self._number,) = _NUMBER.unpack_from(payload)
         try:
-            return _loads(payload[8:])
+            return _loads(check_out(self._run, payload[8:], keep=True))
         except Exception as exc:  # noqa: BLE001 - a task that cannot be loaded costs its own caller an error, nobody else
             exc.add_note(f"while loading a call on host {self._run.settings.host or 'unknown'}")
             self.answer((False, exc))
@@ -682,7 +689,7 @@ class TakenCalls:
         return self._run.command(EXCHANGE, self._keys, self._finished, 0, self._workers, self._sealed(), 0)
 
     def _sealed(self) -> Any:
-        return self._run.seal(self._results, *self._unsent) if self._unsent else b""
+        return self._run.seal(self._results, *check_in(self._run, *self._unsent)) if self._unsent else b""
 
     def _watch(self) -> None:
         if self._guard is None:

@@ -21,6 +21,7 @@ from queue import Empty
 from typing import Any
 
 from lab.cluster import run as runs
+from lab.cluster.claimcheck import check_in, check_out
 from lab.cluster.run import Run
 from lab.cluster.script import PUSH, Script
 from lab.cluster.synchronize import SEM_VALUE_MAX
@@ -120,7 +121,7 @@ class Channel:
 
     def seal(self, payload: Any) -> Any:
         """A message, ready to be pushed."""
-        return self.run.seal(self.key, payload)
+        return self.run.seal(self.key, *check_in(self.run, payload))
 
     def push(self, messages: list[Any]) -> None:
         """Append messages; they are there before anything that this process sends later."""
@@ -133,7 +134,7 @@ class Channel:
             if not taken:
                 return None
             try:
-                return self.run.unseal(self.key, taken[0])
+                return check_out(self.run, self.run.unseal(self.key, taken[0]))
             except WrongKey as exc:
                 print(f"crosshost: {exc}", file=sys.stderr)
 

@@ -1,0 +1,118 @@
+"""Large messages, laid down beside their lists: each arrives, none is left behind, none can be exchanged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lab.cluster.claimcheck import SMALL, check_in, check_out
+from lab.errors import WorkerLost, WrongKey
+from tests import cluster_targets as targets
+from tests.wait import until
+
+LARGE = os.urandom(SMALL + 1)
+
+Lying = Callable[[], set[bytes]]
+
+
+@pytest.fixture
+def lying(cluster: Any) -> Lying:
+    """The messages of this test that lie in Redis now, or of which their run still knows."""
+    run = cluster.connect()
+
+    def found() -> set[bytes]:
+        run.store.settle()
+        keys = set(run.store.call("KEYS", run.key("luggage", "*")))
+        assert -1 not in [run.store.call("PTTL", key) for key in keys]  # which is what it says of a key without expiry
+        keys |= {key for key in run.store.call("SMEMBERS", run.key("keys")) if b":luggage:" in key}
+        return keys - before
+
+    before = set[bytes]()
+    before = found()
+    return found
+
+
+def through_queue(cluster: Any, value: Any) -> Any:
+    queue = cluster.Queue()
+    queue.put(value)
+    return queue.get(timeout=10)
+
+
+def through_simple_queue(cluster: Any, value: Any) -> Any:
+    queue = cluster.SimpleQueue()
+    queue.put(value)
+    return queue.get()
+
+
+def through_pipe(cluster: Any, value: Any) -> Any:
+    here, there = cluster.Pipe()
+    here.send(value)
+    return there.recv()
+
+
+def through_pool(cluster: Any, value: Any) -> Any:
+    with cluster.Pool(2) as pool:
+        return pool.map(targets.echo, [value] * 4)[3]
+
+
+WAYS = (through_queue, through_simple_queue, through_pipe, through_pool)
+
+
+@pytest.mark.parametrize("size", [SMALL - 100, SMALL + 1, 5_000_000])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_message_of_any_size_arrives_and_leaves_nothing_behind(
+    cluster: Any, lying: Lying, way: Any, size: int
+) -> None:
+    value = os.urandom(size)
+    assert way(cluster, value) == value
+    until(lambda: not lying(), "nothing lies there any more", 10)
+
+
+def test_a_large_message_lies_there_until_it_is_read(cluster: Any, lying: Lying) -> None:
+    queue = cluster.Queue()
+    queue.put(LARGE)
+    until(lambda: queue._channel.length() == 1, "it was sent", 10)
+    assert len(lying()) == 1
+    assert queue.get(timeout=10) == LARGE
+    assert not lying()
+
+
+def test_a_large_call_whose_worker_is_killed_is_done_by_another(cluster: Any, lying: Lying) -> None:
+    deaths = cluster.Value("i", 0)
+    with cluster.Pool(2, targets.use_flag, (deaths,)) as pool:
+        assert pool.map(targets.die_once_with, [(n, LARGE) for n in range(10)], 1) == [len(LARGE)] * 10
+    assert deaths.value == 2
+    until(lambda: not lying(), "nothing lies there any more", 10)
+
+
+def test_a_large_call_that_is_given_up_leaves_nothing_behind(cluster: Any, lying: Lying) -> None:
+    with cluster.Pool(2) as pool:
+        with pytest.raises(WorkerLost):
+            pool.apply(targets.die_with, (LARGE,))
+        until(lambda: not lying(), "nothing lies there any more", 10)
+
+
+def test_large_calls_that_nobody_has_taken_go_with_their_pool(cluster: Any, lying: Lying) -> None:
+    with cluster.Pool(1) as pool:
+        pool.map_async(targets.sleep_with, [(60, LARGE)] * 3, 1)
+        until(lambda: len(lying()) == 3, "all are sent", 10)
+    until(lambda: not lying(), "nothing lies there any more", 10)
+
+
+def test_one_message_cannot_be_exchanged_for_another(cluster: Any) -> None:
+    run = cluster.connect()
+    (_, first), (_, second) = check_in(run, LARGE), check_in(run, LARGE[::-1])
+    run.store.call("COPY", second, first, "REPLACE")
+    with pytest.raises(WrongKey, match="no valid signature"):
+        check_out(run, memoryview(b"\1" + first))
+
+
+def test_a_ticket_is_good_for_one_message_once(cluster: Any) -> None:
+    run = cluster.connect()
+    message = memoryview(b"".join(check_in(run, LARGE)))
+    assert check_out(run, message, keep=True) == check_out(run, message) == LARGE
+    with pytest.raises(WrongKey, match="not in Redis any more"):
+        check_out(run, message)
