@@ -72,22 +72,20 @@ class Lane:
 
     def read(self) -> Any:
         """The reply to the oldest command without one; an error reply is returned, not raised."""
-        if not self._replies:
-            self._receive()
+        reply = self._replies.popleft() if self._replies else self._receive()
         self._unread.popleft()
         if not self._unread:
             self.unread_bytes = 0
-        return self._replies.popleft()
+        return reply
 
-    def _receive(self) -> None:
+    def _receive(self) -> Any:
         if not self.link.closed:
             try:
-                self._replies.append(self.link.read())
+                return self.link.read()
             except LOST:
                 pass
-            else:
-                return
         self.resume()
+        return self._replies.popleft()
 
     def abandon(self, mark: int) -> None:
         """Give up every command sent since ``sent`` was ``mark``, as its sender was interrupted.

@@ -87,9 +87,11 @@ class Store:
     def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands in one round trip; their replies, the first error raised."""
         with self._lock, self._turn:
-            self._flush()
+            if self._deferred:
+                self._flush()
             self._lane.send(commands)
-            self._settle(len(commands))
+            if self._lane.unread > len(commands):
+                self._settle(len(commands))
             replies = [self._lane.read() for _ in commands]
         self._raise_late()
         for reply in replies:
@@ -103,7 +105,8 @@ class Store:
         An error it meets is raised by the next call that does wait.
         """
         with self._lock, self._turn:
-            self._flush()
+            if self._deferred:
+                self._flush()
             self._lane.send([command])
             if self._lane.unread > UNREAD or self._lane.unread_bytes > UNREAD_BYTES:
                 self._settle()
@@ -142,7 +145,7 @@ class Store:
         Args:
             command: Makes the command for a number of seconds to block, which is at most ``SLICE``.
             timeout: Seconds, None for as long as it takes.
-            before: Commands for Redis to run first, in the same round trip; their replies are dropped.
+            before: Commands for Redis to run first, in the same round trip; their replies are dropped, but for errors.
             after: Commands for Redis to run as soon as the blocking one has ended, in the same round trip. If there are
                 any, the reply is a list: the blocking one's and theirs.
             recover: Called when the connection broke and was made again, with the number of numbered commands that took
@@ -158,12 +161,13 @@ class Store:
         lane = self._own_lane()
         while True:
             left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
+            first = len(before)
             try:
-                replies = lane.attempt([*before, command(max(left, 0.001)), *after])[len(before) :]
+                replies = lane.attempt([*before, command(max(left, 0.001)), *after])
             except Broken as broken:
                 if recover is None:
                     continue
-                replies = recover(done + broken.applied)  # type: ignore[assignment]
+                first, replies = 0, recover(done + broken.applied)  # type: ignore[assignment]
             done += sum(command[0] is NUMBERED for command in before)
             before = ()
             if replies is None:
@@ -171,8 +175,8 @@ class Store:
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise translated(reply)
-            if replies[0] is not None:
-                return replies if after else replies[0]
+            if replies[first] is not None:
+                return replies[first:] if after else replies[first]
             if deadline is not None and time.monotonic() >= deadline:
                 return None
 
