@@ -9,6 +9,13 @@ one update is lost. Four ways, several trials each:
 * atomic: exactly 500 without the program locking anything. On threads and processes Python has no such operation, so
   ``lab.atomic_add`` holds the value's own lock, once for a worker's whole batch. On the cluster it is a Redis command.
 
+On the cluster there are two ways more. Its pool hands the call of a worker that died to another one (see ``loss``), so some
+calls are done twice, and an addition that is right for each worker is wrong for the whole:
+
+* redelivered: an atomic add in each of a hundred calls, four of which kill their worker right after it. Counts too much.
+* by number: ``Value.add_once`` remembers the number of the call and adds, in one step, or does nothing if it knows the
+  number. Exact, however often a call is done. (``delivery`` shows the same in all places.)
+
 What to expect: the same counts everywhere; the lock costs 1 us on threads, 10 on processes, network round trips on the
 cluster, where the atomic add is the cheap way. The GIL does not help: threads are switched between read and write too.
 
@@ -19,6 +26,8 @@ it looks. And a ``Value`` has a lock already: ``with value.get_lock():`` needs n
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -78,8 +87,39 @@ def work(value: Any, lock: Any, gate: Any, reply: Any, times: int, batch: int, t
     reply.put((Who.here(), costs))
 
 
+_counters: tuple[Any, Any, Any]
+
+
+def use(*counters: Any) -> None:
+    """Give a worker of the pool the counters."""
+    global _counters
+    _counters = counters
+
+
+def call(number: int) -> None:
+    """Add one, plainly and by number; every 25th call kills its worker, the first time."""
+    plainly, by_number, deaths = _counters
+    plainly.add(1)
+    by_number.add_once(1, number)
+    if number % 25 == 0 and deaths.add_once(1, number):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def redelivered(ctx: Any, result: Result, calls: int = 100) -> str:
+    """Count calls of a pool whose workers are killed; what came of it."""
+    counters = [ctx.Value("q", 0) for _ in range(3)]
+    with ctx.Pool(3, use, counters) as pool:
+        pool.map(call, range(calls), 1)
+    plainly, by_number, deaths = (counter.value for counter in counters)
+    result.facts["redelivered"] = {"calls": calls, "deaths": deaths, "counted": plainly, "by number": by_number}
+    result.check("every call that was to kill its worker did", deaths == calls // 25)
+    result.check("redelivered, some calls were counted twice", plainly >= calls + deaths)
+    result.check("by number, every call was counted once", by_number == calls)
+    return f" Of {calls} calls under {deaths} deaths: counted {plainly}, by number {by_number}."
+
+
 def run(ctx: Any, *, workers: int = 10, times: int = 50, trials: int = 5) -> Result:
-    """Count to workers * times in four ways."""
+    """Count to workers * times in four ways, and on the cluster calls that are done twice in two."""
     result = Result("counter", ctx.place)
     value, lock, gate, reply = ctx.Value("q", 0), ctx.Lock(), ctx.Barrier(workers + 1), ctx.Queue()
     batch = 1 if hasattr(value, "add") else times
@@ -108,7 +148,8 @@ def run(ctx: Any, *, workers: int = 10, times: int = 50, trials: int = 5) -> Res
     worst = ", ".join(f"{name} {max(losses)}" for name, losses in lost.items())
     locked_cost, atomic_cost = (seconds_text(result.costs[f"increment, {name}"]) for name in ("locked", "atomic"))
     costs = f"an increment cost {locked_cost} locked, {atomic_cost} atomic ({batch} at a time)"
-    return result.conclude(f"Lost of {workers * times} at worst: {worst}; {costs}.", WHY)
+    more = redelivered(ctx, result) if hasattr(value, "add_once") else ""
+    return result.conclude(f"Lost of {workers * times} at worst: {worst}; {costs}.{more}", WHY)
 
 
 if __name__ == "__main__":
