@@ -24,6 +24,7 @@ bench: setup
 faults: setup
 	for seed in 1 2 3 4 5; do $(RUN) producer chaos --seed $$seed || exit 1; done
 	$(RUN) python -m faults.kills
+	$(RUN) python -m faults.recovery
 	$(RUN) python -m faults.memory
 	$(RUN) pytest faults
 
