@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lab.cluster.claimcheck import SMALL, check_in, check_out
-from lab.errors import WorkerLost, WrongKey
+from lab.errors import BrokerUnreachable, WorkerLost, WrongKey
 from tests import cluster_targets as targets
 from tests.wait import until
 
@@ -100,6 +100,46 @@ def test_large_calls_that_nobody_has_taken_go_with_their_pool(cluster: Any, lyin
         pool.map_async(targets.sleep_with, [(60, LARGE)] * 3, 1)
         until(lambda: len(lying()) == 3, "all are sent", 10)
     until(lambda: not lying(), "nothing lies there any more", 10)
+
+
+def test_answers_that_nobody_has_read_go_with_their_pool(cluster: Any, lying: Lying) -> None:
+    with cluster.Pool(2) as pool:
+        next(pool.imap_unordered(targets.echo, [LARGE] * 20))
+    until(
+        lambda: len(lying()) <= 2, "no more is left than what two workers were about to send when they were killed", 10
+    )
+
+
+def test_a_pipe_that_is_closed_leaves_nothing_behind(cluster: Any, lying: Lying) -> None:
+    here, there = cluster.Pipe()
+    here.send_bytes(LARGE)  # nobody will read it
+    there.close()
+    until(lambda: not lying(), "what lay in the inbox is gone", 10)
+    with pytest.raises(BrokenPipeError):
+        here.send_bytes(LARGE)
+    until(lambda: not lying(), "what could not be sent is gone", 10)
+
+
+@pytest.mark.parametrize("exc", [KeyboardInterrupt, BrokerUnreachable("away")])
+def test_a_message_whose_reading_fails_is_there_for_the_next(
+    cluster: Any, lying: Lying, monkeypatch: pytest.MonkeyPatch, exc: Any
+) -> None:
+    queue, store = cluster.Queue(), cluster.connect().store
+    for item in (LARGE, "second"):
+        queue.put(item)
+    until(lambda: queue._channel.length() == 2, "both were sent", 10)
+
+    def interrupted(*command: Any) -> Any:
+        if command[0] == "GET":
+            raise exc
+        return store.pipeline([command])[0]
+
+    monkeypatch.setattr(store, "call", interrupted)
+    with pytest.raises((KeyboardInterrupt, BrokerUnreachable)):
+        queue.get(timeout=10)
+    monkeypatch.undo()
+    assert [queue.get(timeout=10), queue.get(timeout=10)] == [LARGE, "second"]
+    assert not lying()
 
 
 def test_one_message_cannot_be_exchanged_for_another(cluster: Any) -> None:

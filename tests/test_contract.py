@@ -7,6 +7,7 @@ for what only threads do otherwise. ``processes`` is the stdlib itself, so a tes
 from __future__ import annotations
 
 import datetime
+import gc
 import logging
 import pickle
 import queue
@@ -487,7 +488,7 @@ class PickledWhenAllIsPut:
 
     def __reduce__(self) -> Any:
         self.all_is_put.wait(TIMEOUT)
-        return str, ("first",)
+        return str, ("slow",)
 
 
 def test_what_does_not_pickle_holds_up_nothing_that_was_put_with_it(
@@ -497,13 +498,33 @@ def test_what_does_not_pickle_holds_up_nothing_that_was_put_with_it(
     for item in (PickledWhenAllIsPut(all_is_put), 1, 2, lambda: "does not pickle"):
         items.put(item)
     all_is_put.set()
-    assert [items.get(timeout=TIMEOUT) for _ in range(3)] == ["first", 1, 2]
+    assert [items.get(timeout=TIMEOUT) for _ in range(3)] == ["slow", 1, 2]
     assert eventually(lambda: bool(items.qsize() == 0))
     items.put("next")
     assert items.get(timeout=TIMEOUT) == "next"
     items.close()
     items.join_thread()
     assert "pickle" in capfd.readouterr().err
+
+
+def test_what_is_put_first_does_not_wait_for_the_pickling_of_what_comes_next(remote: Any) -> None:
+    items, got_first = remote.Queue(), threading.Event()
+    items.put("first")
+    items.put(PickledWhenAllIsPut(got_first))
+    assert items.get(timeout=TIMEOUT) == "first"
+    got_first.set()
+    assert items.get(timeout=TIMEOUT) == "slow"
+
+
+def test_a_queue_that_is_dropped_ends_its_thread(remote: Any) -> None:
+    before = threading.active_count()
+    for _ in range(3):
+        items = remote.Queue()
+        items.put(1)
+        assert items.get(timeout=TIMEOUT) == 1
+        del items
+    gc.collect()
+    assert eventually(lambda: threading.active_count() <= before)
 
 
 def test_a_closed_queue_refuses_put_and_get(ctx: Any) -> None:

@@ -31,8 +31,8 @@ from lab.errors import BrokerUnreachable, FleetFailed, LabError
 START_TIMEOUT = 50.0
 STOP_TIMEOUT = 3.0
 LOOK = 0.25
-JOB_QUEUES = ["--queues", "jobs,jobs.long"]
 """Seconds between two looks at who has died."""
+JOB_QUEUES = ["--queues", "jobs,jobs.long"]
 
 
 class Fleet:

@@ -5,11 +5,13 @@ megabyte through Lua and BLMOVE costs Redis 2 ms, laid down by SET and read by G
 claim check of Hohpe and Woolf, Enterprise Integration Patterns, 2003). Its key is used once and the signature covers it, as
 does that of the ticket, so nobody can exchange the one or the other.
 
-On Redis: string ``luggage:PROCESS-N``, until the message was read.
+On Redis: string ``luggage:ID``, until the message was read, or its list deleted. A process that is killed between laying a
+message down and sending the ticket leaves it there until the run ends.
 """
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from lab.cluster.run import Run
@@ -21,7 +23,10 @@ SMALL = 1 << 17
 
 INLINE, TICKET = b"\0", b"\1"
 
-REGISTER = Script("create(KEYS[3])", numbered=False)
+REGISTER = Script("fence() create(KEYS[3])", numbered=False)
+
+SWEEP = Script("sweep(KEYS[3])")
+"""Delete a list, and what the tickets in it are for."""
 
 DISCARD = Script("""
 for i = 3, #KEYS do redis.call('UNLINK', KEYS[i]) redis.call('SREM', registry, KEYS[i]) end
@@ -33,11 +38,27 @@ def check_in(run: Run, *parts: Any) -> tuple[Any, ...]:
     """What to seal and send in place of a payload that is given in one or more parts; if large, (TICKET, its key)."""
     if sum(map(len, parts)) <= SMALL:
         return (INLINE, *parts)
-    key = run.new_name("luggage")
+    key = run.key("luggage", secrets.token_hex(8))
     # Both are there before what this process sends next: the ticket. The first has an expiry even if we die now.
     run.store.post("SET", key, run.seal(key, *parts), "PX", run.ttl)
     run.post(REGISTER, [key])
     return (TICKET, key.encode())
+
+
+def receive(run: Run, source: str, blob: bytes) -> memoryview:
+    """The payload of what this thread has just taken from a list.
+
+    Raises:
+        WrongKey: It cannot be had.
+    """
+    try:
+        return check_out(run, run.unseal(source, blob))
+    except WrongKey:
+        raise
+    except BaseException:
+        # Excluded: a ticket taken and its message not read, as Redis went away or the user interrupted between the two.
+        run.give_back(source)
+        raise
 
 
 def check_out(run: Run, message: memoryview, keep: bool = False) -> memoryview:
@@ -50,8 +71,9 @@ def check_out(run: Run, message: memoryview, keep: bool = False) -> memoryview:
 
     Raises:
         WrongKey: It is not there any more, or was altered.
+        BrokerUnreachable: Redis does not answer.
     """
-    if message[0] == INLINE[0]:
+    if message[0] != TICKET[0]:
         return message[1:]
     key = bytes(message[1:]).decode()
     luggage = run.store.call("GET", key)

@@ -23,7 +23,7 @@ from multiprocessing import connection, context
 from typing import Any
 
 from lab.cluster import run as runs
-from lab.cluster.claimcheck import check_in, check_out
+from lab.cluster.claimcheck import DISCARD, TICKET, check_in, receive
 from lab.cluster.run import Run
 from lab.cluster.script import Script
 from lab.cluster.watch import Watch
@@ -76,7 +76,7 @@ _ConnectionBase: Any = connection._ConnectionBase  # private, and the stdlib's o
 class Connection(_ConnectionBase):  # type: ignore[misc]
     """One end of a pipe.
 
-    On Redis: EVALSHA of a push to send, BLMOVE to receive, LLEN and BLMOVE to poll.
+    On Redis: EVALSHA of a push to send, BLMOVE to receive, LLEN and BLMOVE to poll; SET and GET for what is large.
 
     Differs from multiprocessing: ``send`` returns when Redis has the message and never waits for a reader; ``fileno`` is to
     wait on, not to read from, and costs a round trip.
@@ -119,8 +119,10 @@ class Connection(_ConnectionBase):  # type: ignore[misc]
         return self._run.command(HANG_UP, [self._inbox, self._run.key("ends", self._run.me)], self._token)
 
     def _send_bytes(self, buf: Any) -> None:
-        message = self._run.seal(self._outbox, *check_in(self._run, buf))
-        if not self._run.eval(SEND, [self._outbox], message):
+        message = check_in(self._run, buf)
+        if not self._run.eval(SEND, [self._outbox], self._run.seal(self._outbox, *message)):
+            if message[0] is TICKET:
+                self._run.post(DISCARD, [message[1].decode()])
             raise BrokenPipeError(errno.EPIPE, "Broken pipe: nobody holds the other end any more")
 
     def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:
@@ -132,7 +134,7 @@ class Connection(_ConnectionBase):  # type: ignore[misc]
             if self._watch is not None:
                 self._watch.after_read()
             try:
-                payload = check_out(self._run, self._run.unseal(self._inbox, blob))
+                payload = receive(self._run, self._inbox, blob)
             except WrongKey as exc:
                 print(f"crosshost: {exc}", file=sys.stderr)
                 continue

@@ -39,7 +39,7 @@ MORE = Script(
     """
 local held = tonumber(ARGV[4])
 -- Excluded: taking what came just after the time for the first was up.
-if redis.call('LLEN', KEYS[4]) == held then return {} end
+if redis.call('LLEN', KEYS[4]) <= held then return {} end
 local more = redis.call('LPOP', KEYS[3], ARGV[3]) or {}
 if #more > 0 then redis.call('RPUSH', KEYS[4], unpack(more)) end
 if held == 0 then keep(KEYS[4]) end
@@ -61,7 +61,7 @@ FULL, FULL_BYTES = 64, 1 << 16
 
 
 class Hand:
-    """What one thread has taken.
+    """What one thread has taken. The list in Redis is never shorter than what was received of it and counted here.
 
     Args:
         run: The run whose lists it takes from.
@@ -103,12 +103,20 @@ class Hand:
             self._held += len(taken)
         except BaseException:
             # Excluded: an item that nobody has, as it was taken for a thread that was interrupted and will not look.
-            self._unfinished = source
-            if not self._run.store.outage.on:
-                with suppress(LabError):
-                    self._put_back()
+            self._put_back_soon(source)
             raise
         return taken
+
+    def give_back(self, source: str) -> None:
+        """Lay the item that was taken last back to the head of its list."""
+        self._held -= 1
+        self._put_back_soon(source)
+
+    def _put_back_soon(self, source: str) -> None:
+        self._unfinished = source
+        if not self._run.store.outage.on:
+            with suppress(LabError):
+                self._put_back()
 
     def _put_back(self) -> None:
         self._run.store.end_wait()
@@ -126,7 +134,8 @@ class Hand:
 
         def recover(_applied: int) -> list[Any] | None:
             self._run.check()
-            *_, taken = self._run.store.pipeline([*before, ("LRANGE", hand, held, -1)])
+            expiry = ("PEXPIRE", hand, self._run.ttl)
+            *_, taken, _ = self._run.store.pipeline([*before, ("LRANGE", hand, held, -1), expiry])
             return [taken[0], taken[1:]] if taken else None
 
         after = [("PEXPIRE", hand, self._run.ttl)] if not held else []

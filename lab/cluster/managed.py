@@ -242,7 +242,7 @@ class Queue:
             raise Full
         run, key = self.channel.run, self.channel.key
         # One script: excluded, a process killed between the two, and an item that is done before it counts as put.
-        run.post(PUT, [key, self.count], run.seal(key, pickled))
+        run.post(PUT, [key, self.count], self.channel.seal(pickled))
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take the first item.

@@ -36,13 +36,13 @@ from typing import Any
 
 import lab
 from lab.cluster import run as runs
-from lab.cluster.claimcheck import DISCARD, TICKET, check_in, check_out
+from lab.cluster.claimcheck import DISCARD, SWEEP, TICKET, check_in, check_out
 from lab.cluster.process import Process
 from lab.cluster.run import Run
 from lab.cluster.script import PUSH, Script
 from lab.cluster.store import GRACE
 from lab.cluster.wire import LARGE, MAC_SIZE
-from lab.errors import BrokerUnreachable, CannotLoad, LabError, WorkerLost, WrongKey
+from lab.errors import BrokerUnreachable, CannotLoad, LabError, LeaseLost, WorkerLost, WrongKey
 
 BATCH_SECONDS = 0.002
 MAX_BATCH = 256
@@ -489,6 +489,7 @@ class Calls:
         if self._feeder is not None:
             self._feeder.join(GRACE)
         keys = [*map(self.key, NAMES), *(self.key("taken", worker) for worker in workers)]
+        self.quietly(SWEEP, [self.key("results")])
         self.quietly(DISCARD, [*keys, *self._luggage.values()])
 
     def quietly(self, script: Script, keys: list[str], *args: Any) -> None:
@@ -622,6 +623,8 @@ class TakenCalls:
         (self._number,) = _NUMBER.unpack_from(payload)
         try:
             return _loads(check_out(self._run, payload[8:], keep=True))
+        except (BrokerUnreachable, LeaseLost):
+            raise  # no matter of this call's
         except Exception as exc:  # noqa: BLE001 - a task that cannot be loaded costs its own caller an error, nobody else
             exc.add_note(f"while loading a call on host {self._run.settings.host or 'unknown'}")
             self.answer((False, exc))

@@ -15,22 +15,20 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import context, queues, reduction, util
 from queue import Empty
 from typing import Any
 
 from lab.cluster import run as runs
-from lab.cluster.claimcheck import check_in, check_out
+from lab.cluster.claimcheck import check_in, receive
 from lab.cluster.run import Run
 from lab.cluster.script import PUSH, Script
 from lab.cluster.synchronize import SEM_VALUE_MAX
 from lab.errors import LabError, WrongKey
 
 OPEN = Script("create(KEYS[3])")
-
-GATHER, GATHER_BYTES = 100, 1 << 14
-"""Items and their bytes that the feeder sends at once, of those that were put while it sent the ones before."""
 
 _dumps, _loads = reduction.ForkingPickler.dumps, reduction.ForkingPickler.loads
 
@@ -46,20 +44,19 @@ class _NoLock:
 
 
 class Outgoing:
-    """What was put here and is not yet in Redis: to the stdlib's feeder, its pipe, and the semaphore that counts the room.
+    """What was put here and is not yet in Redis: to the stdlib's feeder its pipe, and its count of room as well.
+
+    It does not know the queue, so that a queue which nobody uses any more ends its feeder.
 
     Args:
         channel: Where it goes.
         sem: Places for items on all hosts; None if the queue is unbounded.
-        more: Whether more has been put than the feeder has sent on to here.
     """
 
-    def __init__(self, channel: Channel, sem: Any, more: Callable[[], bool]) -> None:
-        self._channel, self.sem, self._more = channel, sem, more
+    def __init__(self, channel: Channel, sem: Any) -> None:
+        self._channel, self.sem = channel, sem
         self.lock = threading.Lock()
         self.unsent = 0
-        self._gathered: list[Any] = []
-        self._gathered_bytes = 0
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Make room for an item, as ``put`` asks."""
@@ -73,11 +70,8 @@ class Outgoing:
         """Take back the room of an item that could not be sent."""
         with self.lock:
             self.unsent -= 1
-        self.leave()
-        try:
-            self._flush()  # excluded: what was gathered waiting for a successor that turned out not to pickle
-        except LabError as exc:
-            print(f"crosshost: {exc}", file=sys.stderr)
+        with _told():
+            self.leave()
 
     def leave(self) -> None:
         """Give back the room of an item that was got."""
@@ -85,27 +79,29 @@ class Outgoing:
             self.sem.release()
 
     def send_bytes(self, payload: Any) -> None:
-        """Send an item, together with those that come next if they are waiting already."""
-        self._gathered.append(self._channel.seal(payload))
-        self._gathered_bytes += len(payload)
-        if not self._more() or len(self._gathered) >= GATHER or self._gathered_bytes >= GATHER_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
-        if gathered:
-            with self.lock:  # excluded: qsize counting an item on its way and again in Redis, or in neither
-                self.unsent -= len(gathered)
-                self._channel.push(gathered)
+        """Send an item."""
+        message = self._channel.seal(payload)
+        with self.lock:  # excluded: qsize counting an item on its way and again in Redis, or in neither
+            self._channel.push(message)
+            self.unsent -= 1
 
     def close(self) -> None:
-        """What the feeder does last: send the rest, and wait until it has arrived."""
-        self._flush()
-        self._channel.settle()
+        """What the feeder does last: wait until everything sent has arrived."""
+        with _told():
+            self._channel.settle()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """An error is printed. Excluded: the stdlib's feeder meeting it after the last item, and waiting for another for ever."""
+    try:
+        yield
+    except LabError as exc:
+        print(f"crosshost: {exc}", file=sys.stderr)
 
 
 class Channel:
-    """The list behind a queue, with the methods of both ends of a pipe."""
+    """The list behind a queue, with what the stdlib asks of the reading end of a pipe."""
 
     closed = False
 
@@ -123,9 +119,9 @@ class Channel:
         """A message, ready to be pushed."""
         return self.run.seal(self.key, *check_in(self.run, payload))
 
-    def push(self, messages: list[Any]) -> None:
-        """Append messages; they are there before anything that this process sends later."""
-        self.run.post(PUSH, [self.key], *messages)
+    def push(self, message: Any) -> None:
+        """Append a message; it is there before anything that this process sends later."""
+        self.run.post(PUSH, [self.key], message)
 
     def take(self, block: bool, timeout: float | None) -> memoryview | None:
         """The first message, or None if there was none in time. What was not signed for this queue is thrown away."""
@@ -134,7 +130,7 @@ class Channel:
             if not taken:
                 return None
             try:
-                return check_out(self.run, self.run.unseal(self.key, taken[0]))
+                return receive(self.run, self.key, taken[0])
             except WrongKey as exc:
                 print(f"crosshost: {exc}", file=sys.stderr)
 
@@ -171,8 +167,8 @@ class Channel:
 class Queue(queues.Queue):  # type: ignore[type-arg]
     """A queue between hosts: put anywhere, got once.
 
-    On Redis: list ``queue:ID``; a push from the feeder thread for what has gathered, BLMOVE to get; a
-    BoundedSemaphore for the room if there is a maxsize.
+    On Redis: list ``queue:ID``; a push for each item from the feeder thread, BLMOVE to get; a BoundedSemaphore for
+    the room if there is a maxsize.
 
     Differs from multiprocessing: what nobody has got yet lies in Redis, not in a pipe of 64 KiB, so a process may end
     although nobody has read what it put.
@@ -187,7 +183,7 @@ class Queue(queues.Queue):  # type: ignore[type-arg]
     def _setup(self, maxsize: int, channel: Channel, sem: Any) -> None:
         self._ignore_epipe = False
         self._maxsize, self._channel = maxsize, channel
-        self._sem = self._writer = Outgoing(channel, sem, lambda: bool(self._buffer))  # type: ignore[attr-defined]
+        self._sem = self._writer = Outgoing(channel, sem)
         self._reader = channel
         self._rlock = self._wlock = _NoLock()
         self._opid = os.getpid()
@@ -294,7 +290,7 @@ class SimpleQueue(queues.SimpleQueue):  # type: ignore[type-arg]
     def put(self, obj: Any) -> None:
         """Append an item."""
         self._check_closed()
-        self._channel.push([self._channel.seal(_dumps(obj))])
+        self._channel.push(self._channel.seal(_dumps(obj)))
         self._channel.settle()
 
     def _check_closed(self) -> None:

@@ -98,8 +98,7 @@ for _, child in ipairs(redis.call('SMEMBERS', base .. 'children:' .. dead)) do
   if alive(child) then push(base .. 'commands:' .. child, '') end  -- its supervisor looks who is still there
 end
 for _, hand in ipairs(redis.call('SMEMBERS', base .. 'hands:' .. dead)) do
-  redis.call('DEL', hand)
-  redis.call('SREM', registry, hand)
+  sweep(hand)
 end
 local kinds = {'hands:', 'process:', 'ends:', 'commands:', 'children:', 'mail:', 'bell:'}
 -- a journal may still be asked for by a process that was silent, but not by one that has ended
@@ -192,6 +191,10 @@ class Run:
         if hand is None or hand.pid != os.getpid():
             hand = self._hands.hand = Hand(self)
         return hand.take(source, timeout, most)
+
+    def give_back(self, source: str) -> None:
+        """Lay the item that this thread took last back to the head of its list."""
+        self._hands.hand.give_back(source)
 
     def post(self, script: Script, keys: list[str], *args: Any) -> None:
         """Run a script without waiting for it (``Store.post``)."""

@@ -51,15 +51,27 @@ local function ring(inbox)
   end
   if #watchers > 0 then redis.call('DEL', inbox .. ':watchers') end
 end""",
+    # delete a list, and the large messages of the tickets in it: after the signature, a byte 1 and the key (claimcheck)
+    "sweep": """
+local function sweep(list)
+  for _, message in ipairs(redis.call('LRANGE', list, 0, -1)) do
+    if string.byte(message, 33) == 1 then
+      local luggage = string.sub(message, 34)
+      if string.sub(luggage, 1, #base) == base then redis.call('UNLINK', luggage) redis.call('SREM', registry, luggage) end
+    end
+  end
+  redis.call('DEL', list)
+  redis.call('SREM', registry, list)
+end""",
     # one holder fewer of a pipe's end; the peer of the last one reads end of file
     "hang_up": """
 local function hang_up(tail, token)
   if redis.call('SREM', tail .. ':holders', token) == 1 and redis.call('EXISTS', tail .. ':holders') == 0 then
     local head = string.sub(tail, 1, -2) .. (string.sub(tail, -1) == 'a' and 'b' or 'a')
-    push(head, '')
-    ring(head)
-    redis.call('DEL', tail, tail .. ':watchers')
-    redis.call('SREM', registry, tail, tail .. ':holders', tail .. ':watchers')
+    if redis.call('EXISTS', head .. ':holders') == 1 then push(head, '') ring(head) end
+    sweep(tail)
+    redis.call('DEL', tail .. ':watchers')
+    redis.call('SREM', registry, tail .. ':holders', tail .. ':watchers')
   end
 end""",
 }
