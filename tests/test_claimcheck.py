@@ -53,12 +53,19 @@ def through_pipe(cluster: Any, value: Any) -> Any:
     return there.recv()
 
 
+def through_managed_queue(cluster: Any, value: Any) -> Any:
+    with cluster.Manager() as manager:
+        queue = manager.Queue()
+        queue.put(value)
+        return queue.get(timeout=10)
+
+
 def through_pool(cluster: Any, value: Any) -> Any:
     with cluster.Pool(2) as pool:
         return pool.map(targets.echo, [value] * 4)[3]
 
 
-WAYS = (through_queue, through_simple_queue, through_pipe, through_pool)
+WAYS = (through_queue, through_simple_queue, through_managed_queue, through_pipe, through_pool)
 
 
 @pytest.mark.parametrize("size", [SMALL - 100, SMALL + 1, 5_000_000])
