@@ -23,6 +23,7 @@ import pytest
 
 from tests import contract_targets as targets
 from tests.contract_targets import TIMEOUT
+from tests.wait import within
 
 SHORT = 0.1
 """Seconds of a wait that is meant to fail."""
@@ -50,10 +51,7 @@ def receive(conn: Any) -> Any:
 
 def eventually(condition: Callable[[], bool]) -> bool:
     """Whether the condition comes true within the time a test may take."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return condition()
+    return within(TIMEOUT, condition, every=0.005)
 
 
 def shown(read: Callable[[], str], words: str) -> str:

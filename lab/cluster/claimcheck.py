@@ -23,7 +23,7 @@ SMALL = 1 << 17
 
 INLINE, TICKET = b"\0", b"\1"
 
-REGISTER = Script("fence() create(KEYS[3])", numbered=False)
+REGISTER_LUGGAGE = Script("fence() create(KEYS[3])", numbered=False)
 
 SWEEP = Script("sweep(KEYS[3])")
 """Delete a list, and what the tickets in it are for."""
@@ -35,14 +35,19 @@ return 1
 
 
 def check_in(run: Run, *parts: Any) -> tuple[Any, ...]:
-    """What to seal and send in place of a payload that is given in one or more parts; if large, (TICKET, its key)."""
+    """What to seal and send in place of a payload that is given in one or more parts."""
     if sum(map(len, parts)) <= SMALL:
         return (INLINE, *parts)
     key = run.key("luggage", secrets.token_hex(8))
     # Both are there before what this process sends next: the ticket. The first has an expiry even if we die now.
     run.store.post("SET", key, run.seal(key, *parts), "PX", run.ttl)
-    run.post(REGISTER, [key])
+    run.post(REGISTER_LUGGAGE, [key])
     return (TICKET, key.encode())
+
+
+def luggage_of(message: tuple[Any, ...]) -> str:
+    """The key under which what ``check_in`` made of a large payload lies; empty for a small one."""
+    return message[1].decode() if message[0] is TICKET else ""
 
 
 def receive(run: Run, source: str, blob: bytes) -> memoryview:

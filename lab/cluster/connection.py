@@ -23,7 +23,7 @@ from multiprocessing import connection, context
 from typing import Any
 
 from lab.cluster import run as runs
-from lab.cluster.claimcheck import DISCARD, TICKET, check_in, receive
+from lab.cluster.claimcheck import DISCARD, check_in, luggage_of, receive
 from lab.cluster.run import Run
 from lab.cluster.script import Script
 from lab.cluster.watch import Watch
@@ -121,8 +121,8 @@ class Connection(_ConnectionBase):  # type: ignore[misc]
     def _send_bytes(self, buf: Any) -> None:
         message = check_in(self._run, buf)
         if not self._run.eval(SEND, [self._outbox], self._run.seal(self._outbox, *message)):
-            if message[0] is TICKET:
-                self._run.post(DISCARD, [message[1].decode()])
+            if luggage := luggage_of(message):
+                self._run.post(DISCARD, [luggage])
             raise BrokenPipeError(errno.EPIPE, "Broken pipe: nobody holds the other end any more")
 
     def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:

@@ -36,10 +36,10 @@ from typing import Any
 
 import lab
 from lab.cluster import run as runs
-from lab.cluster.claimcheck import DISCARD, SWEEP, TICKET, check_in, check_out
+from lab.cluster.claimcheck import DISCARD, SWEEP, check_in, check_out, luggage_of
 from lab.cluster.process import Process
 from lab.cluster.run import Run
-from lab.cluster.script import PUSH, Script
+from lab.cluster.script import PUSH, REGISTER, Script
 from lab.cluster.store import GRACE
 from lab.cluster.wire import LARGE, MAC_SIZE
 from lab.errors import BrokerUnreachable, CannotLoad, LabError, LeaseLost, WorkerLost, WrongKey
@@ -66,8 +66,6 @@ OPEN = Script("""
 redis.call('SETBIT', KEYS[3], 0, 0)  -- from now on it is there, with an expiry
 for i = 3, #KEYS do create(KEYS[i]) end
 """)
-
-REGISTER = Script("create(KEYS[3])")
 
 _NUMBER_OF = (
     f"local function number(blob) return #blob >= {MAC_SIZE + 8} and struct.unpack('>I8', blob, {MAC_SIZE + 1}) end"
@@ -418,8 +416,8 @@ class Calls:
                     raise self._broken
                 return
         message = check_in(self.run, pickled)
-        if message[0] is TICKET:
-            self._luggage[n] = message[1].decode()
+        if luggage := luggage_of(message):
+            self._luggage[n] = luggage
         blob = self.run.seal(self.key("calls"), _NUMBER.pack(n), *message)
         before, self._last_put = self._last_put, time.perf_counter()
         alone = self._last_put - before > ALONE_SECONDS or len(pickled) > SEND_BYTES

@@ -24,11 +24,9 @@ from typing import Any
 from lab.cluster import run as runs
 from lab.cluster.claimcheck import check_in, receive
 from lab.cluster.run import Run
-from lab.cluster.script import PUSH, Script
+from lab.cluster.script import PUSH, REGISTER
 from lab.cluster.synchronize import SEM_VALUE_MAX
 from lab.errors import LabError, WrongKey
-
-OPEN = Script("create(KEYS[3])")
 
 _dumps, _loads = reduction.ForkingPickler.dumps, reduction.ForkingPickler.loads
 
@@ -112,7 +110,7 @@ class Channel:
     def new(cls, run: Run) -> Channel:
         """A list that no queue has yet."""
         channel = cls(run, run.new_name("queue"))
-        run.post(OPEN, [channel.key])
+        run.post(REGISTER, [channel.key])
         return channel
 
     def seal(self, payload: Any) -> Any:

@@ -10,6 +10,7 @@ On Redis, under ``crosshost:{RUN}:``
   a thread of the process has just taken (``hand``); ``hands:ID``: set, their names.
 * ``children:ID``: set, the processes that ID has started and that live. ``commands:ID``: list, signals for ID; an empty
   one says that its parent has ended.
+* ``luggage:ID``: string, a large message (``claimcheck``).
 * ``locks``: set, the locks and recursive locks of the run. ``ends:ID``: set, the pipe ends that process ID holds.
 
 The root renews its own lease and buries processes whose lease lapsed; a child's lease is renewed by the worker slot that

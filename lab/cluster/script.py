@@ -129,6 +129,9 @@ return last and cmsgpack.unpack(last)
 )
 """The last number of a lane that took effect, with its reply; nil if none did, -1 if Redis does not know the run."""
 
+REGISTER = Script("create(KEYS[3])")
+"""Make a key known to its run, which renews its expiry from now on."""
+
 PUSH = Script("""
 fence()
 push(KEYS[3], unpack(ARGV, 3))
