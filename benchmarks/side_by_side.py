@@ -202,6 +202,16 @@ def ping_pong(ctx: Any) -> float:
     return statistics.median(times) * 1e6
 
 
+def lock_alone(ctx: Any) -> float:
+    lock = ctx.Lock()
+
+    def once() -> None:
+        lock.acquire()
+        lock.release()
+
+    return statistics.median(seconds(once) for _ in range(1_000)) * 1e6
+
+
 def alternate(ours: Callable[[], float], stdlib: Callable[[], float]) -> tuple[float, float]:
     both = [(ours(), stdlib()) for _ in range(ROUNDS)]
     return statistics.median(a for a, _ in both), statistics.median(b for _, b in both)

@@ -276,7 +276,7 @@ def test_an_interrupt_while_a_wait_is_recovered_leaves_no_reply_for_the_next(
     with pytest.raises(KeyboardInterrupt):
         run.store.wait(lambda _: peek, 5, before=[run.command(COUNT, [key])])
     monkeypatch.setattr(Lane, "_done", done)
-    assert run.store.wait(lambda _: peek, 5) == b"item"
+    assert run.store.wait(lambda _: peek, 5) == [b"item"]
 
 
 def test_an_interrupt_before_a_command_is_sent_gives_up_nothing_that_was_posted_before(

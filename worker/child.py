@@ -127,7 +127,8 @@ class Child:
         with suppress(LabError):
             said = deadletters.letter(error, PROCESS_QUEUE, PROCESS_TASK, self._run.me, 1)
             deadletters.add(self._run.store.call, DEAD_KEY, said)
-            self._run.eval(MAIL, [self._mailbox], self._run.letter(self._mailbox, **event, lacks=lacks))
+            if self._mailbox:  # else it was not read so far as to know whom to tell
+                self._run.eval(MAIL, [self._mailbox], self._run.letter(self._mailbox, **event, lacks=lacks))
 
     def _take_over_streams(self) -> None:
         for fd, standard in ((self._stdout, 1), (self._stderr, 2)):

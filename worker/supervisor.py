@@ -60,7 +60,7 @@ return {payload, parent, now()}
     numbered=False,
 )  # whoever claimed it may claim it again, as the reply may be lost
 
-DROP_PAYLOAD = Script("redis.call('HDEL', KEYS[3], 'payload')")
+DROP_PAYLOAD = Script("redis.call('HDEL', KEYS[3], 'payload') return 1")
 
 BEAT = Script(
     """

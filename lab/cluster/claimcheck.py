@@ -23,9 +23,9 @@ SMALL = 1 << 17
 
 INLINE, TICKET = b"\0", b"\1"
 
-REGISTER_LUGGAGE = Script("fence() create(KEYS[3])", numbered=False)
+REGISTER_LUGGAGE = Script("create(KEYS[3])", fenced=True, numbered=False)
 
-SWEEP = Script("sweep(KEYS[3])")
+SWEEP = Script("sweep(KEYS[3]) return 1")
 """Delete a list, and what the tickets in it are for."""
 
 DISCARD = Script("""

@@ -37,32 +37,38 @@ for i = 3, #ARGV, 2 do
   redis.call('SADD', KEYS[3], ARGV[i] .. ' ' .. ARGV[i + 1])
 end
 create(KEYS[3])
+return 1
 """)
 
 ADOPT = Script("""
 redis.call('SREM', KEYS[3], ARGV[3])
 redis.call('SADD', KEYS[4], ARGV[3])
 create(KEYS[4])
+return 1
 """)
 
 HANG_UP = Script("""
 redis.call('SREM', KEYS[4], KEYS[3] .. ' ' .. ARGV[3])
 hang_up(KEYS[3], ARGV[3])
-""")
-
-SEND = Script("""
-fence()
-local there = redis.call('EXISTS', KEYS[3] .. ':holders', KEYS[3] .. ':watchers')  -- these never without those
-if there == 0 then return 0 end
-push(KEYS[3], ARGV[3])
-if there == 2 then ring(KEYS[3]) end
 return 1
 """)
+
+SEND = Script(
+    """
+local there = redis.call('EXISTS', KEYS[3] .. ':holders', KEYS[3] .. ':watchers')  -- these never without those
+if there == 0 then return 0 end
+if redis.call('RPUSH', KEYS[3], ARGV[3]) == 1 then redis.call('PEXPIRE', KEYS[3], ttl) end
+if there == 2 then ring(KEYS[3]) end
+return 1
+""",
+    fenced=True,
+)
 
 MARK = Script("""
 redis.call('LPUSH', KEYS[3], '')
 keep(KEYS[3])
 ring(KEYS[3])
+return 1
 """)
 
 END_OF_FILE = b""

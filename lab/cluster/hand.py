@@ -27,12 +27,14 @@ redis.call('SADD', hands, KEYS[3], KEYS[4])
 create(hands)
 create(KEYS[3])
 create(KEYS[4])
+return 1
 """)
 
 FORGET = Script("""
 redis.call('SREM', base .. 'hands:' .. me, KEYS[3], KEYS[4])
 redis.call('UNLINK', KEYS[3], KEYS[4])
 redis.call('SREM', registry, KEYS[3], KEYS[4])
+return 1
 """)
 
 MORE = Script(
@@ -42,7 +44,6 @@ local held = tonumber(ARGV[4])
 if redis.call('LLEN', KEYS[4]) <= held then return {} end
 local more = redis.call('LPOP', KEYS[3], ARGV[3]) or {}
 if #more > 0 then redis.call('RPUSH', KEYS[4], unpack(more)) end
-if held == 0 then keep(KEYS[4]) end
 return more
 """,
     numbered=False,  # the hand tells what it did
@@ -54,6 +55,7 @@ for _ = ARGV[3] + 1, redis.call('LLEN', KEYS[4]) do
 end
 redis.call('UNLINK', KEYS[5])
 keep(KEYS[3])
+return 1
 """)
 
 FULL, FULL_BYTES = 64, 1 << 16
@@ -73,6 +75,7 @@ class Hand:
         self._hand, self._other = f"{name}:0", f"{name}:1"
         self._held = self._held_bytes = 0  # received, of what the hand holds
         self._unfinished = ""
+        self._plenty = False  # whether more was there, the last time, than was taken
         run.post(OPEN, [self._hand, self._other])
 
     def __del__(self) -> None:
@@ -86,12 +89,14 @@ class Hand:
         Args:
             source: The list.
             timeout: Seconds to wait for the first item; None for as long as it takes.
-            most: How many to take at once, of those that are there.
+            most: How many to take at once, of those that are there. The first time that there are several, only one is
+                taken: to look for more that is not there would cost as much again.
 
         Returns:
             The items; none if there was none in time.
         """
         if self._unfinished:
+            self._run.store.end_wait(patiently=True)
             self._put_back()
         full = self._held >= FULL or self._held_bytes >= FULL_BYTES
         if full:
@@ -114,17 +119,19 @@ class Hand:
 
     def _put_back_soon(self, source: str) -> None:
         self._unfinished = source
-        if not self._run.store.outage.on:
+        # Not while Redis is away: who interrupts a wait for it is not to be kept waiting for it here. The next take does it.
+        if not self._run.store.outage.on and self._run.store.end_wait(patiently=False):
             with suppress(LabError):
                 self._put_back()
 
     def _put_back(self) -> None:
-        self._run.store.end_wait()
         self._run.eval(PUT_BACK, [self._unfinished, self._hand, self._other], self._held)
         self._unfinished = ""
 
     def _take(self, source: str, timeout: float | None, most: int, before: list[tuple[Any, ...]]) -> list[bytes]:
         hand, held = self._hand, self._held
+        plenty = most > 1 and self._plenty
+        recovered: list[bytes] = []
 
         def move(left: float) -> tuple[Any, ...]:
             self._run.check_memory()  # who waits for what is no more is told
@@ -136,14 +143,17 @@ class Hand:
             self._run.check()
             expiry = ("PEXPIRE", hand, self._run.ttl)
             *_, taken, _ = self._run.store.pipeline([*before, ("LRANGE", hand, held, -1), expiry])
-            return [taken[0], taken[1:]] if taken else None
+            recovered.extend(taken)
+            return recovered or None
 
-        after = [("PEXPIRE", hand, self._run.ttl)] if not held else []
-        if most > 1:
-            after = [self._run.command(MORE, [source, hand], most - 1, held)]
-        reply = self._run.store.wait(move, timeout, before=before, after=after, recover=recover)
-        if reply is None:
-            return []
-        if most > 1:
-            return [reply[0], *reply[1]]
-        return [reply[0] if after else reply]
+        after: list[tuple[Any, ...]] = [] if held else [("PEXPIRE", hand, self._run.ttl)]
+        if plenty:
+            after.append(self._run.command(MORE, [source, hand], most - 1, held))
+        elif most > 1:
+            after.append(("LLEN", source))
+        replies = self._run.store.wait(move, timeout, before, after, recover)
+        if replies is None or recovered:
+            return recovered
+        more = replies[-1] if plenty else []
+        self._plenty = bool(replies[-1]) if most > 1 else self._plenty
+        return [replies[0], *more]

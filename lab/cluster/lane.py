@@ -11,7 +11,7 @@ import redis
 
 from lab.cluster.link import Link
 from lab.cluster.outage import LOST, Outage
-from lab.cluster.script import NUMBERED, RECALL
+from lab.cluster.script import NUMBERED, RECALL, translated
 from lab.errors import BrokerUnreachable
 
 Command = tuple[Any, ...]
@@ -44,6 +44,31 @@ class Lane:
     def unread(self) -> int:
         """Commands without a reply."""
         return len(self._unread)
+
+    def ask(self, command: Command) -> Any:
+        """Send one command when nothing is unread; its reply, an error reply too. As ``send`` and ``read``, in fewer steps.
+
+        Raises:
+            BrokerUnreachable: There is no connection, and none could be made for as long as we wait.
+        """
+        numbered = self._numbered([command])
+        if not self.link.closed:
+            try:
+                self.link.send(numbered)
+                return self.link.read()
+            except LOST:
+                pass
+            except BaseException:
+                self.link.close()  # excluded: the next command taking the reply that is still on its way for its own
+                raise
+        mark = self.sent
+        try:
+            self._remember(numbered)
+            self.resume()
+            return self.read()
+        except BaseException:
+            self.abandon(mark)
+            raise
 
     def send(self, commands: Sequence[Command]) -> None:
         """Send commands.
@@ -105,25 +130,27 @@ class Lane:
             Broken: The connection broke; it has been made again. Nothing was sent again.
             BrokerUnreachable: It could not be made again.
         """
-        try:
-            return self._attempt(commands)
-        except Broken:
-            raise
-        except BaseException:
-            self.link.close()  # a reply may be half read
-            raise
-        finally:
-            self._unread.clear()
-
-    def _attempt(self, commands: Sequence[Command]) -> list[Any]:
         if self.link.closed:
-            self._connect()
-        numbered = self._enlist(commands)
+            self.connect()
+        numbered = self._numbered(commands)
         try:
             self.link.send(numbered)
             return [self.link.read() for _ in numbered]
         except LOST as exc:
-            raise Broken(self._connected_again(self._applied)) from exc
+            raise Broken(self._how_far(numbered)) from exc
+        except BaseException:
+            self.link.close()  # a reply may be half read, or on its way
+            raise
+
+    def _how_far(self, numbered: list[Command]) -> int:
+        self._unread.extend(numbered)
+        try:
+            return self._connected_again(self._applied)
+        except BaseException:
+            self.link.close()
+            raise
+        finally:
+            self._unread.clear()
 
     def resume(self) -> None:
         """Make the connection again, and have Redis do what it has not done of what it was sent."""
@@ -132,7 +159,7 @@ class Lane:
     def _connected_again(self, then: Callable[[], T]) -> T:
         """Connect, as often as it takes for ``then`` to come to its end over one connection."""
         while True:
-            self._connect()
+            self.connect()
             try:
                 return then()
             except BrokerUnreachable:  # an OSError as well, but not one to try again after
@@ -140,7 +167,8 @@ class Lane:
             except LOST:
                 continue
 
-    def _connect(self) -> None:
+    def connect(self) -> None:
+        """Make the connection anew, waiting for a Redis that is away; nothing sent over the former takes effect any more."""
         while True:
             try:
                 self.link.connect_again()
@@ -166,36 +194,41 @@ class Lane:
         asked: dict[str, Command] = {}
         for command in self._unread:
             if command[0] is NUMBERED:
-                processes, registry, me, ttl = command[3], command[4], *command[3 + command[2] :][:2]
-                asked[registry] = ("EVALSHA", RECALL.sha, 2, processes, registry, me, ttl, self._name)
+                processes, journal, me, ttl = command[3], command[4], *command[3 + command[2] :][:2]
+                asked[journal] = ("EVALSHA", RECALL.sha, 2, processes, journal, me, ttl, self._name)
         if not asked:
             return 0, None
         self.link.send(list(asked.values()))
         last, reply = 0, None
         for answer in [self.link.read() for _ in asked]:
-            if answer == -1:
-                self._unread.clear()  # for a run that is no more; whoever uses the lane next may belong to another
-                raise lost_data(self._outage.address)
-            if isinstance(answer, Exception):
-                raise answer
+            if answer == -1 or isinstance(answer, Exception):
+                self._unread.clear()  # of a run or a process that is no more; the lane's next user may belong to another
+                raise lost_data(self._outage.address) if answer == -1 else translated(answer)
             if answer and int(answer[0]) > last:
                 last, reply = int(answer[0]), answer[1] if len(answer) > 1 else None
         numbered = [n for n, command in enumerate(self._unread) if command[0] is NUMBERED and command[-1] <= last]
         return (numbered[-1] + 1, reply) if numbered else (0, None)
 
-    def _enlist(self, commands: Sequence[Command]) -> list[Command]:
-        """Number the commands that need it, and remember all until their replies are read."""
-        listed = []
+    def _numbered(self, commands: Sequence[Command]) -> list[Command]:
+        numbered = []
         for command in commands:
             if command[0] is NUMBERED:
                 self._number += 1
                 command = (*command, self._name, self._number)
-            listed.append(command)
-        many, extend = len(listed), self._unread.extend
+            numbered.append(command)
+        return numbered
+
+    def _enlist(self, commands: Sequence[Command]) -> list[Command]:
+        numbered = self._numbered(commands)
+        self._remember(numbered)
+        return numbered
+
+    def _remember(self, commands: list[Command]) -> None:
+        """Keep commands until their replies are read."""
+        many, extend = len(commands), self._unread.extend
         # Excluded: an interrupt between these two, and ``abandon`` giving up what somebody else has sent.
         self.sent += many
-        extend(listed)
-        return listed
+        extend(commands)
 
 
 class Broken(Exception):

@@ -1,7 +1,8 @@
 """One connection to Redis, without the client object around it.
 
-Connections are redis-py's own, so TLS, authentication and the handshake are too, and its parser reads the replies. What is
-left out is its client object, which looks up, times and retries each command, and has no way to send now and read later.
+Connections are redis-py's own, so TLS, authentication and the handshake are too. What is left out is its client object, which
+looks up, times and retries each command, and has no way to send now and read later: what it does for a reply is hiredis'
+``pack_command``, ``sendall``, ``recv_into`` and hiredis' ``Reader``, and that is what stands here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import redis
 
 from lab.cluster.script import SCRIPTS
 from lab.cluster.wire import LARGE
+
+READ_BYTES = 1 << 18
+"""Size of the buffer into which replies are read."""
 
 
 class Link:
@@ -30,6 +34,8 @@ class Link:
         kwargs = {**pool.connection_kwargs, "socket_timeout": timeout, "client_name": self._name}
         self._connection: Any = pool.connection_class(**kwargs)
         self._connection.register_connect_callback(self._on_connect)
+        self._buffer = bytearray(READ_BYTES)
+        self._reader: Any = None
         self._id: int | None = None
         self._former: set[int] = set()
 
@@ -40,6 +46,7 @@ class Link:
         for _ in commands:
             connection.read_response()
         self._id = int(connection.read_response())
+        self._reader = hiredis.Reader(protocolError=redis.InvalidResponse, replyError=redis.ResponseError)
 
     def connect_again(self) -> None:
         """Make the connection anew, and make sure that nothing sent over a former one can still take effect.
@@ -72,7 +79,7 @@ class Link:
     def send(self, commands: Sequence[tuple[Any, ...]]) -> int:
         """Send commands, connecting first if need be; as many replies will come. Returns the number of bytes."""
         buffers = pack(commands)
-        if self.closed:
+        if self._connection._sock is None:
             self._connection.connect()
         try:
             for buffer in buffers:
@@ -80,15 +87,19 @@ class Link:
         except BaseException:
             self.close()  # half a command may have been sent
             raise
-        return sum(map(len, buffers))
+        return len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
 
     def read(self) -> Any:
         """The next reply; an error reply is returned, not raised, so that the ones after it keep their places."""
         try:
-            return self._connection._parser.read_response(disable_decoding=True)
+            while (reply := self._reader.gets()) is False:  # not all of it has come
+                if self.closed or not (many := self._connection._sock.recv_into(self._buffer)):
+                    raise redis.ConnectionError("Connection closed by server.")
+                self._reader.feed(self._buffer, 0, many)
         except BaseException:
             self.close()  # half a reply may have been read
             raise
+        return reply
 
     def fileno(self) -> int:
         """The socket's descriptor, to select on."""
@@ -106,6 +117,10 @@ class Link:
 
 def pack(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Commands as buffers to send one after another: one for all that is small, and each large part as it is."""
+    try:
+        return [b"".join(map(hiredis.pack_command, commands))]
+    except TypeError:  # a list, which says that its parts are large
+        pass
     buffers: list[Any] = []
     small: list[Any] = []
     for command in commands:

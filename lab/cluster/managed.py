@@ -20,19 +20,23 @@ from lab.cluster.queues import Channel
 from lab.cluster.run import Run
 from lab.cluster.script import Script
 
-PUT = Script("""
-fence()
+PUT = Script(
+    """
 redis.call('HINCRBY', KEYS[4], 'unfinished', 1)
 create(KEYS[4])
 push(KEYS[3], ARGV[3])
 return 1
-""")
+""",
+    fenced=True,
+)
 
-DONE = Script("""
-fence()
+DONE = Script(
+    """
 if tonumber(redis.call('HGET', KEYS[3], 'unfinished') or 0) < 1 then return -1 end
 return redis.call('HINCRBY', KEYS[3], 'unfinished', -1)
-""")
+""",
+    fenced=True,
+)
 
 UNFINISHED = Script("return tonumber(redis.call('HGET', KEYS[3], 'unfinished') or 0)", numbered=False)
 

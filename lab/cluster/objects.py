@@ -92,7 +92,7 @@ end
 """
 
 OPEN = Script(
-    "redis.call('SADD', KEYS[3], '') create(KEYS[3])  -- the empty name says that the manager is not shut down"
+    "redis.call('SADD', KEYS[3], '') create(KEYS[3]) return 1  -- the empty name says that the manager is not shut down"
 )
 
 SHUT_DOWN = Script(
@@ -115,7 +115,6 @@ return 1
 CREATE = Script(
     _REFERENCES
     + """
-fence()
 local id, manager = KEYS[3], KEYS[4]
 if redis.call('EXISTS', manager) == 0 then return 0 end
 redis.call('HSET', id, 'manager', manager, 'version', 1, 'state', ARGV[4], 'contains', ARGV[5], 'keys', ARGV[6])
@@ -124,17 +123,17 @@ redis.call('SADD', manager, id)
 hold(id, ARGV[3])
 for inner in string.gmatch(ARGV[5], '%S+') do hold(inner, id) end
 return 1
-"""
+""",
+    fenced=True,
 )
 
-HOLD = Script(_REFERENCES + "hold(KEYS[3], ARGV[3])")
+HOLD = Script(_REFERENCES + "hold(KEYS[3], ARGV[3]) return 1")
 
-DROP = Script(_REFERENCES + "release(KEYS[3], ARGV[3])")
+DROP = Script(_REFERENCES + "release(KEYS[3], ARGV[3]) return 1")
 
 COMMIT = Script(
     _REFERENCES
     + """
-fence()
 local id, state = KEYS[3], ARGV[4]
 local version = redis.call('HGET', id, 'version')
 if not version then return false end
@@ -148,7 +147,8 @@ if before ~= ARGV[5] then
   for inner in string.gmatch(before, '%S+') do if not now_in[inner] then release(inner, id) end end
 end
 return 1
-"""
+""",
+    fenced=True,
 )
 
 FETCH = Script("return redis.call('HGET', KEYS[3], 'state')", numbered=False)

@@ -65,6 +65,7 @@ _loads = reduction.ForkingPickler.loads
 OPEN = Script("""
 redis.call('SETBIT', KEYS[3], 0, 0)  -- from now on it is there, with an expiry
 for i = 3, #KEYS do create(KEYS[i]) end
+return 1
 """)
 
 _NUMBER_OF = (
@@ -74,7 +75,6 @@ _NUMBER_OF = (
 EXCHANGE = Script(
     _NUMBER_OF
     + """
-fence()
 local calls, taken, results, seen = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local finished, want, workers, moved = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[7] == '1'
 local function first_time(blob)  -- a number that was handed out before is a replay, unless the pool has put it back
@@ -102,13 +102,13 @@ end
 if moved then keep(taken) end
 return got
 """,
+    fenced=True,
     kept=False,  # the worker's list says what it got
 )
 
 GIVE_BACK = Script(
     _NUMBER_OF
     + """
-fence()
 local calls, taken, results, seen = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 if ARGV[4] ~= '' then push(results, ARGV[4]) end
 if tonumber(ARGV[3]) > 0 then redis.call('LTRIM', taken, ARGV[3], -1) end
@@ -120,7 +120,8 @@ end
 keep(calls)
 keep(taken)
 return 1
-"""
+""",
+    fenced=True,
 )
 
 REFUSED = Script(
@@ -134,6 +135,7 @@ while true do                    -- what was taken for a replay may have been th
   if not blob then break end
   push(KEYS[3], blob)
 end
+return 1
 """
 )
 
@@ -667,7 +669,9 @@ class TakenCalls:
         take = self._run.command(EXCHANGE, self._keys, 0, want - 1, self._workers, b"", 1)
         before = [answer] if answer else []
         recover = partial(self._recover, before, take)
-        blob, (fresh, *more) = self._run.store.wait(lambda left: (*move, left), None, before, [take], recover)
+        replies = self._run.store.wait(lambda left: (*move, left), None, before, [take], recover)
+        assert replies is not None
+        blob, (fresh, *more) = replies
         with self._changed:
             self._exchanged = time.perf_counter()
             self._batch.extend([blob, *more] if fresh else more)

@@ -32,12 +32,12 @@ MAX_AGE = 600_000
 
 QUEUE = Script(
     """
-fence()
 redis.call('HSET', KEYS[3], 'payload', ARGV[3], 'parent', ARGV[4])
 create(KEYS[3])
 create(ARGV[4])
 return now()
 """,
+    fenced=True,
     numbered=False,
 )
 
@@ -51,9 +51,7 @@ redis.call('DEL', KEYS[4])
 return 1
 """)
 
-COMMAND = Script("""
-if alive(ARGV[3]) then push(KEYS[3], ARGV[4]) end
-""")
+COMMAND = Script("if alive(ARGV[3]) then push(KEYS[3], ARGV[4]) end return 1")
 
 
 class Popen:

@@ -35,12 +35,7 @@ from lab.errors import ProgramTooLarge, WrongKey
 LIMIT = 32 << 20
 """Bytes of source that a program may have: what an archive weighs in Redis, and in the memory of every slot, at most."""
 
-PUBLISH = Script("""
-fence()
-redis.call('HSET', KEYS[3], 'archive', ARGV[3])
-create(KEYS[3])
-return 1
-""")
+PUBLISH = Script("redis.call('HSET', KEYS[3], 'archive', ARGV[3]) create(KEYS[3]) return 1", fenced=True)
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,10 @@ class Channel:
         """Append a message; it is there before anything that this process sends later."""
         self.run.post(PUSH, [self.key], message)
 
+    def lay(self, message: Any) -> None:
+        """Append a message, and wait until it is there."""
+        self.run.eval(PUSH, [self.key], message)
+
     def take(self, block: bool, timeout: float | None) -> memoryview | None:
         """The first message, or None if there was none in time. What was not signed for this queue is thrown away."""
         while True:
@@ -288,8 +292,7 @@ class SimpleQueue(queues.SimpleQueue):  # type: ignore[type-arg]
     def put(self, obj: Any) -> None:
         """Append an item."""
         self._check_closed()
-        self._channel.push(self._channel.seal(_dumps(obj)))
-        self._channel.settle()
+        self._channel.lay(self._channel.seal(_dumps(obj)))
 
     def _check_closed(self) -> None:
         if self._closed:

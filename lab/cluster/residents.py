@@ -24,12 +24,14 @@ from lab.cluster.run import Run
 from lab.cluster.script import PUSH, Script
 from lab.errors import BrokerUnreachable, LabError, ObjectGone, WrongKey
 
-CALL = Script("""
-fence()
+CALL = Script(
+    """
 if not alive(ARGV[3]) then return 0 end
 push(KEYS[3], ARGV[4])
 return 1
-""")
+""",
+    fenced=True,
+)
 
 ALIVE = Script("return alive(ARGV[3]) and 1 or 0", numbered=False)
 

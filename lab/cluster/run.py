@@ -101,10 +101,8 @@ end
 for _, hand in ipairs(redis.call('SMEMBERS', base .. 'hands:' .. dead)) do
   sweep(hand)
 end
-local kinds = {'hands:', 'process:', 'ends:', 'commands:', 'children:', 'mail:', 'bell:'}
--- a journal may still be asked for by a process that was silent, but not by one that has ended
-if not lapsed_only then kinds[#kinds + 1] = 'journal:' end
-for _, kind in ipairs(kinds) do
+-- without a journal, what it still sends is refused (lab.cluster.script)
+for _, kind in ipairs({'journal:', 'hands:', 'process:', 'ends:', 'commands:', 'children:', 'mail:', 'bell:'}) do
   redis.call('DEL', base .. kind .. dead)
   redis.call('SREM', registry, base .. kind .. dead)
 end
@@ -114,7 +112,7 @@ return 1
     numbered=False,
 )  # the second time, there is nobody to bury
 
-MAIL = Script("push(KEYS[3], ARGV[3])")
+MAIL = Script("push(KEYS[3], ARGV[3]) return 1")
 
 DELETE = Script(
     """
@@ -140,7 +138,7 @@ class Run:
         self.base = f"crosshost:{{{run_id}}}:"
         self.ttl = int(settings.lease * TTL_LEASES * 1000)
         self.mailbox = self.key("mail", me)
-        self._head = (self.key("processes"), self.key("keys"))
+        self._head = (self.key("processes"), self.key("journal", me))
         self._counter = itertools.count()
         self._clock = 0
         self._hands = threading.local()

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from hashlib import sha1
 
+from lab.errors import BrokerUnreachable, LeaseLost
+
 NUMBERED = b"EVALSHA"
 """The first word of a numbered command, to be compared by ``is``: Redis sees no difference, a lane does."""
 
 _HELPERS = {
     "alive": "local function alive(process) return redis.call('ZSCORE', processes, process) end",
-    # a process whose lease lapsed changes nothing any more
-    "fence": "local function fence() if not alive(me) then error({err = 'LEASELOST ' .. me}) end end",
     "keep": "local function keep(key) redis.call('PEXPIRE', key, ttl) end",
     "create": "local function create(key) redis.call('SADD', registry, key) keep(registry) keep(key) end",
     "now": "local function now() local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000) end",
@@ -75,19 +75,31 @@ local function hang_up(tail, token)
   end
 end""",
 }
-_HEAD = "local processes, registry, me, ttl = KEYS[1], KEYS[2], ARGV[1], ARGV[2]\n"
-_BASE = "local base = string.sub(registry, 1, -5)\n"
-_NUMBERED = """
+_HEAD = "local processes, journal, me, ttl = KEYS[1], KEYS[2], ARGV[1], ARGV[2]\n"
+_BASE = "local base = string.sub(processes, 1, -10)\n"
+_REGISTRY = "local registry = base .. 'keys'\n"
+_REFUSE = "error({err = 'LEASELOST ' .. me})"
+_FENCE = f"if not redis.call('ZSCORE', processes, me) then {_REFUSE} end\n"
+_ENTER = """
 local number, lane = table.remove(ARGV), table.remove(ARGV)
+if redis.call('HSET', journal, lane, number) == 1 then  -- the first of this lane, or sent by somebody who is not alive
+  if redis.call('ZSCORE', processes, me) then
+    local keys = string.sub(processes, 1, -10) .. 'keys'
+    redis.call('SADD', keys, journal)
+    redis.call('PEXPIRE', keys, ttl)
+    redis.call('PEXPIRE', journal, ttl)
+  else
+    redis.call('HDEL', journal, lane)
+    %s
+  end
+end
+"""
+_REPLY = """
 local function effect()
 %s
 end
 local reply = effect()
-local journal = base .. 'journal:' .. me
-if redis.call('HSET', journal, lane, cmsgpack.pack({number%s})) == 1 then
-  -- a finalizer may come after the end of the run, which leaves nothing behind
-  if redis.call('EXISTS', processes) == 1 then create(journal) else redis.call('DEL', journal) end
-end
+if reply ~= 1 and journal then redis.call('HSET', journal, lane, cmsgpack.pack({number, reply})) end
 return reply
 """
 
@@ -98,23 +110,34 @@ class Script:
     """A Lua script that Redis runs between two other commands; KEYS and ARGV of the caller start at 3.
 
     The first two of each are known to it by name: ``processes`` (sorted set of the run's processes, id to lease expiry
-    in milliseconds of the server's clock), ``registry`` (set of the run's keys), ``me`` (id of the calling process) and
-    ``ttl`` (milliseconds that a key lives). ``base`` is what the run's keys begin with. The helpers above can be called.
+    in milliseconds of the server's clock), ``journal`` (of the calling process), ``me`` (its id) and ``ttl`` (milliseconds
+    that a key lives). So are ``base``, what the run's keys begin with, and ``registry``, the set of them. The helpers above
+    can be called; making one takes as long as a short command, so what runs most often does without.
 
     Args:
-        text: What it does.
+        text: What it does. One that is numbered replies 1, which costs least, unless it has something else to say.
+        fenced: Whether it is refused (LeaseLost) when it is sent by a process whose lease has lapsed.
         numbered: Whether it must not be run again when its reply is lost. False for what only reads, and for what has the
             same effect and reply when it is run twice.
         kept: Whether the journal keeps its reply; False where that is large and can be told from what it changed.
     """
 
-    def __init__(self, text: str, numbered: bool = True, kept: bool = True) -> None:
+    def __init__(self, text: str, fenced: bool = False, numbered: bool = True, kept: bool = True) -> None:
         self.word = NUMBERED if numbered else "EVALSHA"
-        body = _NUMBERED % (text, ", reply" if kept else "") if numbered else text
+        only_one = text.rstrip().endswith("return 1") and text.count("return") == 1
+        body = text if only_one or not (numbered and kept) else _REPLY % text
         for name, helper in reversed(_HELPERS.items()):  # only those that are used, which is quicker to run
             if f"{name}(" in body:
                 body = f"{helper}\n{body}"
-        self.text = _HEAD + (_BASE if "base" in body else "") + body
+        if "registry" in body:
+            body = _REGISTRY + body
+        if "base" in body:
+            body = _BASE + body
+        if numbered:
+            body = _ENTER % (_REFUSE if fenced else "journal = nil") + body
+        elif fenced:
+            body = _FENCE + body
+        self.text = _HEAD + body
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         SCRIPTS.append(self)
 
@@ -122,19 +145,37 @@ class Script:
 RECALL = Script(
     """
 if redis.call('EXISTS', processes) == 0 then return -1 end
-local last = redis.call('HGET', base .. 'journal:' .. me, ARGV[3])
-return last and cmsgpack.unpack(last)
+if not alive(me) then return redis.error_reply('LEASELOST ' .. me) end
+local last = redis.call('HGET', journal, ARGV[3])
+return last and (tonumber(last) and {last, 1} or cmsgpack.unpack(last))
 """,
     numbered=False,
 )
-"""The last number of a lane that took effect, with its reply; nil if none did, -1 if Redis does not know the run."""
+"""The last number of a lane that took effect, with its reply; nil if none did, -1 if Redis does not know the run.
 
-REGISTER = Script("create(KEYS[3])")
+A process that was taken for dead is refused, as its journal is gone: it cannot know what became of its last commands."""
+
+REGISTER = Script("create(KEYS[3]) return 1")
 """Make a key known to its run, which renews its expiry from now on."""
 
-PUSH = Script("""
-fence()
-push(KEYS[3], unpack(ARGV, 3))
+PUSH = Script(
+    """
+if redis.call('RPUSH', KEYS[3], unpack(ARGV, 3)) == #ARGV - 2 then redis.call('PEXPIRE', KEYS[3], ttl) end
 return 1
-""")
+""",
+    fenced=True,
+)
 """Append to a list, all at once; no more than some thousand, which is what Lua can unpack."""
+
+
+def translated(error: Exception) -> Exception:
+    """The lab's error for an error reply of one of its scripts."""
+    text = str(error)
+    if "LEASELOST" in text:
+        return LeaseLost(
+            "This process was silent for longer than its lease and was taken for dead; what it sent now was refused.",
+            "Its locks belong to others by now. Start the work again, or allow longer silences: CROSSHOST_LEASE=30",
+        )
+    if text.startswith(("NOPERM", "READONLY", "OOM", "MISCONF")):
+        return BrokerUnreachable(f"Redis refuses the command: {text}.", "Look at its log, or at the user's ACL.")
+    return error

@@ -25,45 +25,37 @@ from lab.cluster.script import Script
 from lab.cluster.synchronize import SemLock
 from lab.errors import BrokerUnreachable
 
-CREATE = Script("redis.call('SETRANGE', KEYS[3], 0, ARGV[3]) create(KEYS[3])")
+CREATE = Script("redis.call('SETRANGE', KEYS[3], 0, ARGV[3]) create(KEYS[3]) return 1")
 
-WRITE = Script("""
-fence()
-for i = 3, #ARGV, 2 do redis.call('SETRANGE', KEYS[3], ARGV[i], ARGV[i + 1]) end
-return 1
-""")
+WRITE = Script("for i = 3, #ARGV, 2 do redis.call('SETRANGE', KEYS[3], ARGV[i], ARGV[i + 1]) end return 1", fenced=True)
 
 _UNLESS_LOCKED = "if redis.call('HGET', KEYS[4], 'value') == '0' then return false end\n"
 
 READ_UNLESS_LOCKED = Script(_UNLESS_LOCKED + "return redis.call('GETRANGE', KEYS[3], ARGV[3], ARGV[4])", numbered=False)
 
-WRITE_UNLESS_LOCKED = Script(f"""
-fence()
-{_UNLESS_LOCKED}
-redis.call('SETRANGE', KEYS[3], ARGV[3], ARGV[4])
-return 1
-""")
+WRITE_UNLESS_LOCKED = Script(_UNLESS_LOCKED + "redis.call('SETRANGE', KEYS[3], ARGV[3], ARGV[4]) return 1", fenced=True)
 
-ADD = Script("""
-fence()
-return redis.call('BITFIELD', KEYS[3], 'INCRBY', ARGV[3], 0, ARGV[4])[1]
-""")
+ADD = Script("return redis.call('BITFIELD', KEYS[3], 'INCRBY', ARGV[3], 0, ARGV[4])[1]", fenced=True)
 
-ADD_ONCE = Script("""
-fence()
+ADD_ONCE = Script(
+    """
 local ids = KEYS[3] .. ':ids'
 if redis.call('SADD', ids, ARGV[5]) == 0 then return 0 end
 if redis.call('SCARD', ids) == 1 then create(ids) end
 redis.call('BITFIELD', KEYS[3], 'INCRBY', ARGV[3], 0, ARGV[4])
 return 1
-""")
+""",
+    fenced=True,
+)
 
-ADD_FLOAT = Script("""
-fence()
+ADD_FLOAT = Script(
+    """
 local sum = struct.unpack(ARGV[3], redis.call('GET', KEYS[3])) + tonumber(ARGV[4])
 redis.call('SETRANGE', KEYS[3], 0, struct.pack(ARGV[3], sum))
 return struct.pack('>d', sum)
-""")
+""",
+    fenced=True,
+)
 
 
 class Memory:

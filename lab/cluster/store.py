@@ -16,7 +16,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -27,8 +26,7 @@ from redis.retry import Retry
 from lab.cluster.lane import Broken, Command, Lane
 from lab.cluster.link import Link
 from lab.cluster.outage import Outage
-from lab.cluster.script import NUMBERED
-from lab.errors import BrokerUnreachable, LeaseLost
+from lab.cluster.script import NUMBERED, translated
 
 SLICE = 5.0
 """Seconds that one blocking command waits in Redis before it is sent again: what bounds the wait on a silent server."""
@@ -82,11 +80,26 @@ class Store:
 
     def call(self, *command: Any) -> Any:
         """Run one command; its reply."""
-        return self.pipeline([command])[0]
+        with self._lock:
+            if self._lane.unread or self._deferred or self._late_error:
+                reply = self._run([command])[0]
+            else:
+                reply = self._lane.ask(command)
+        if isinstance(reply, Exception):
+            raise translated(reply)
+        return reply
 
     def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands in one round trip; their replies, the first error raised."""
-        with self._lock, self._turn:
+        with self._lock:
+            replies = self._run(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise translated(reply)
+        return replies
+
+    def _run(self, commands: Sequence[Command]) -> list[Any]:
+        with self._turn:
             if self._deferred:
                 self._flush()
             self._lane.send(commands)
@@ -94,9 +107,6 @@ class Store:
                 self._settle(len(commands))
             replies = [self._lane.read() for _ in commands]
         self._raise_late()
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise translated(reply)
         return replies
 
     def post(self, *command: Any) -> None:
@@ -139,19 +149,21 @@ class Store:
         before: Sequence[Command] = (),
         after: Sequence[Command] = (),
         recover: Callable[[int], list[Any] | None] | None = None,
-    ) -> Any:
-        """Run a blocking command until it replies something or time is up; None if time is up.
+    ) -> list[Any] | None:
+        """Run a blocking command until it replies something or time is up.
 
         Args:
             command: Makes the command for a number of seconds to block, which is at most ``SLICE``.
             timeout: Seconds, None for as long as it takes.
             before: Commands for Redis to run first, in the same round trip; their replies are dropped, but for errors.
-            after: Commands for Redis to run as soon as the blocking one has ended, in the same round trip. If there are
-                any, the reply is a list: the blocking one's and theirs.
+            after: Commands for Redis to run as soon as the blocking one has ended, in the same round trip.
             recover: Called when the connection broke and was made again, with the number of numbered commands that took
                 effect: those of ``before``, even if that was long ago, and of the last ``after``. It returns the
                 replies that were lost, or None after having done what ``before`` says: then the blocking command is sent
                 again. Without it, everything is sent again.
+
+        Returns:
+            The blocking command's reply and those to ``after``; None if time is up.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         done = 0
@@ -168,22 +180,34 @@ class Store:
                 if recover is None:
                     continue
                 first, replies = 0, recover(done + broken.applied)  # type: ignore[assignment]
-            done += sum(command[0] is NUMBERED for command in before)
-            before = ()
+            if before:
+                done += sum(command[0] is NUMBERED for command in before)
+                before = ()
             if replies is None:
                 continue
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise translated(reply)
             if replies[first] is not None:
-                return replies[first:] if after else replies[first]
+                return replies[first:] if first else replies
             if deadline is not None and time.monotonic() >= deadline:
                 return None
 
-    def end_wait(self) -> None:
-        """After a wait of this thread was interrupted: make sure that Redis does not go on with it."""
-        with suppress(redis.RedisError, OSError):  # then the next to wait on the lane does it
-            self._own_lane().link.connect_again()
+    def end_wait(self, patiently: bool) -> bool:
+        """After a wait of this thread was interrupted: make sure that Redis does not go on with it; whether that is sure.
+
+        Args:
+            patiently: Wait for a Redis that is away.
+        """
+        lane = self._own_lane()
+        if patiently:
+            lane.connect()
+            return True
+        try:
+            lane.link.connect_again()
+        except (redis.RedisError, OSError):
+            return False
+        return True
 
     def link(self) -> Link:
         """A fresh connection for a caller that watches its socket itself and closes it."""
@@ -244,21 +268,6 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def translated(error: Exception) -> Exception:
-    """The lab's error for an error reply of one of its scripts."""
-    text = str(error)
-    if "LEASELOST" in text:
-        return LeaseLost(
-            "This process was silent for longer than its lease and was taken for dead; what it sent now was refused.",
-            "Its locks belong to others by now. Start the work again, or allow longer silences: CROSSHOST_LEASE=30",
-        )
-    # redis-py takes the code off the text of those errors that have a class
-    refused = (redis.exceptions.NoPermissionError, redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
-    if isinstance(error, refused) or text.startswith("MISCONF"):
-        return BrokerUnreachable(f"Redis refuses the command: {text}.", "Look at its log, or at the user's ACL.")
-    return error
 
 
 def _address(url: str) -> str:

@@ -6,8 +6,12 @@ Here the primitive is ``SemLock`` below, and the classes are the stdlib's with t
 A place that is given back goes straight to the longest waiting process, inside the script that gives it back. So nobody
 polls, nobody overtakes, and there is no moment in which the lock is free while somebody waits for it.
 
-On Redis: hash ``sem:ID`` (value, holder), list ``sem:ID:waiters``, and one list ``wake:WAITER`` for each waiter, on
-which it blocks.
+Who waits has a *ticket* in the list of waiters, used once. Whoever takes it out of there lays a token into the ticket's own
+list, on which the waiter blocks. If the reply with the token is lost, the list of waiters tells the same: a ticket that is in
+it no more was taken out.
+
+On Redis: hash ``sem:ID`` (value, holder), list ``sem:ID:waiters``, and one list ``wake:TICKET`` for each waiter, on
+which it blocks with BLPOP.
 
 Differs from multiprocessing: a Lock or RLock whose holder was killed, failed, or was lost with its host is free again; if it
 ended well, the lock stays locked, as in multiprocessing. A process that was taken for dead cannot release, and what it writes
@@ -21,6 +25,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Sequence
 from multiprocessing import context, synchronize
 from typing import Any
 
@@ -29,12 +34,12 @@ import redis
 from lab.cluster import run as runs
 from lab.cluster.run import Run
 from lab.cluster.script import Script
+from lab.errors import LabError
 
 RECURSIVE_MUTEX, SEMAPHORE = synchronize.RECURSIVE_MUTEX, synchronize.SEMAPHORE  # type: ignore[attr-defined]
 SEM_VALUE_MAX: int = synchronize.SEM_VALUE_MAX  # type: ignore[attr-defined]
 
 _VALUE = """
-fence()
 local sem = KEYS[3]
 local value = tonumber(redis.call('HGET', sem, 'value'))
 if not value then
@@ -48,13 +53,16 @@ end
 ACQUIRE = Script(
     _VALUE
     + """
+local ticket, waits, blocked = ARGV[5], ARGV[6] == '1', ARGV[7] == '1'
 if value > 0 then
-  redis.call('HSET', sem, 'value', value - 1, 'holder', ARGV[5])
+  redis.call('HSET', sem, 'value', value - 1, 'holder', ticket)
+  if blocked then push(base .. 'wake:' .. ticket, 'free') end
   return 1
 end
-if ARGV[6] == '1' and redis.call('RPUSH', sem .. ':waiters', ARGV[5]) == 1 then create(sem .. ':waiters') end
-return 0
-"""
+if waits and redis.call('RPUSH', sem .. ':waiters', ticket) == 1 then create(sem .. ':waiters') end
+return blocked and 1 or 0
+""",
+    fenced=True,
 )
 
 RELEASE = Script(
@@ -63,18 +71,23 @@ RELEASE = Script(
 if value >= tonumber(ARGV[5]) then return redis.error_reply('TOOMANY') end
 if not grant(sem) then redis.call('HSET', sem, 'value', value + 1, 'holder', '') end
 return 1
-"""
+""",
+    fenced=True,
 )
 
 WITHDRAW = Script("""
 if redis.call('LREM', KEYS[3], 1, ARGV[3]) == 1 then return 0 end
-return redis.call('DEL', base .. 'wake:' .. ARGV[3])
+redis.call('DEL', base .. 'wake:' .. ARGV[3])
+-- who has a holder tells whether it is this ticket, even one that was never handed in
+if KEYS[4] and redis.call('HGET', KEYS[4], 'holder') ~= ARGV[3] then return 0 end
+return 1
 """)
+"""Take a ticket back; 1 if it was too late for that, as it was called up."""
 
-ENLIST = Script("if redis.call('RPUSH', KEYS[3], ARGV[3]) == 1 then create(KEYS[3]) end")
+ENLIST = Script("if redis.call('RPUSH', KEYS[3], ARGV[3]) == 1 then create(KEYS[3]) end return 1")
 
-NOTIFY = Script("""
-fence()
+NOTIFY = Script(
+    """
 local left = tonumber(ARGV[3])
 while left > 0 do
   local waiter = next_waiter(KEYS[3])
@@ -83,9 +96,14 @@ while left > 0 do
   left = left - 1
 end
 return 1
-""")
+""",
+    fenced=True,
+)
 
 VALUE = Script("return redis.call('HGET', KEYS[3], 'value') or ARGV[3]", numbered=False)
+
+FREE = b"free"
+"""The token of a place that was not waited for."""
 
 _tickets = itertools.count()
 
@@ -114,6 +132,7 @@ class SemLock:
         self._holds = 0  # taken minus released by this object, as in the C class
         self.takes = 0  # times that this object took it: what was read since is still true, if the lock guards it
         self._owner = 0
+        self._crowded = False  # whether it had to be waited for, the last time
 
     def state(self) -> tuple[Any, ...]:
         """What another process needs to use the same semaphore."""
@@ -126,14 +145,40 @@ class SemLock:
             return True
         deadline = None if timeout is None else time.monotonic() + timeout
         wait = bool(block) and (timeout is None or timeout > 0)
-        ticket = f"{self.run.me}/{next(_tickets)}"
-        taken = self.run.eval(ACQUIRE, [self.name], self.initial, int(self.owned), ticket, int(wait))
-        if not taken and not (wait and self._wait(ticket, deadline)):
+        if not self._take(f"{self.run.me}/{next(_tickets)}", wait, deadline):
             return False
         self._holds += 1
         self.takes += 1
         self._owner = threading.get_ident()
         return True
+
+    def _take(self, ticket: str, wait: bool, deadline: float | None) -> bool:
+        """Ask, and wait if need be; both in one round trip if it had to be waited for the last time."""
+        blocked = wait and self._crowded
+        ask = self.run.command(ACQUIRE, [self.name], self.initial, int(self.owned), ticket, int(wait), int(blocked))
+        known = False  # whether Redis surely has the ticket
+        try:
+            if not blocked:
+                if self.run.store.call(*ask):
+                    return True
+                if not wait:
+                    return False
+                known = True
+            timeout = None if deadline is None else deadline - time.monotonic()
+            if token := _called_up(self.run, self._waiters, ticket, timeout, [ask] if blocked else []):
+                # Only where the holder is on record can a ticket be withdrawn that may never have been handed in.
+                self._crowded = self.owned and token != FREE
+                return True
+        except LabError:
+            raise
+        except BaseException:
+            # Excluded: being handed the place before the interruption or after it, and keeping it for ever. (Where Redis is
+            # away, it is kept until the process ends: whoever interrupts a wait for Redis is not kept waiting for it here.)
+            if (known or self.owned) and self.run.store.end_wait(patiently=False) and self._withdraw(ticket):
+                self._give_back()
+            raise
+        # Excluded: the same between the timeout and the withdrawal. Then it is ours, if late.
+        return self._withdraw(ticket)
 
     def release(self) -> None:
         """Give a place back.
@@ -152,29 +197,22 @@ class SemLock:
         # Before the release: after it another thread of this process may hold the lock and count for itself.
         self._holds -= 1
         try:
-            self.run.eval(RELEASE, [self.name], self.initial, int(self.owned), self.maxvalue)
+            self._give_back()
         except redis.ResponseError as exc:
             self._holds += 1
             if "TOOMANY" in str(exc):
                 raise ValueError("semaphore or lock released too many times") from None
             raise
 
-    def _wait(self, ticket: str, deadline: float | None) -> bool:
-        wake = self.run.key("wake", ticket)
-        try:
-            timeout = None if deadline is None else deadline - time.monotonic()
-            if self.run.take(wake, timeout):
-                return True
-        except BaseException:
-            # Excluded: being handed the place between the interruption and the withdrawal, and keeping it for ever.
-            if self._withdraw(ticket):
-                self.run.eval(RELEASE, [self.name], self.initial, int(self.owned), self.maxvalue)
-            raise
-        # Excluded: the same between the timeout and the withdrawal. Then it is ours, if late.
-        return self._withdraw(ticket)
+    def _give_back(self) -> None:
+        self.run.eval(RELEASE, [self.name], self.initial, int(self.owned), self.maxvalue)
+
+    @property
+    def _waiters(self) -> str:
+        return f"{self.name}:waiters"
 
     def _withdraw(self, ticket: str) -> bool:
-        return bool(self.run.eval(WITHDRAW, [f"{self.name}:waiters"], ticket))
+        return bool(self.run.eval(WITHDRAW, [self._waiters, *([self.name] if self.owned else [])], ticket))
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -193,6 +231,40 @@ class SemLock:
 
     def _is_zero(self) -> bool:
         return self._get_value() == 0
+
+
+def _called_up(
+    run: Run, waiters: str, ticket: str, timeout: float | None, before: Sequence[tuple[Any, ...]] = ()
+) -> bytes:
+    """Wait until somebody takes a ticket out of a list of waiters.
+
+    Args:
+        run: Of whoever waits.
+        waiters: The list.
+        ticket: In that list, or laid there by ``before``.
+        timeout: Seconds; None for as long as it takes.
+        before: Numbered commands for Redis to run first, in the same round trip.
+
+    Returns:
+        The token; empty if there was none in time.
+    """
+    wake = run.key("wake", ticket)
+
+    def listen(left: float) -> tuple[Any, ...]:
+        run.check_memory()  # who waits for what is no more is told
+        return ("BLPOP", wake, left)
+
+    def recover(applied: int) -> list[Any] | None:
+        run.check()
+        for command in before[applied:]:
+            run.store.call(*command)
+        if ticket.encode() in run.store.call("LRANGE", waiters, 0, -1):
+            return None
+        run.store.call("UNLINK", wake)
+        return [[wake, b"1"]]
+
+    replies = run.store.wait(listen, timeout, before, (), recover)
+    return bytes(replies[0][1]) if replies else b""
 
 
 class _OverRedis:
@@ -302,8 +374,7 @@ class Condition(synchronize.Condition):
         for _ in range(taken):
             self._lock.release()
         try:
-            wake = self._run.key("wake", ticket)
-            if self._run.take(wake, timeout):
+            if _called_up(self._run, self._name, ticket, timeout):
                 return True
             return bool(self._run.eval(WITHDRAW, [self._name], ticket))
         except BaseException:
