@@ -51,19 +51,24 @@ class Lane:
         Raises:
             BrokerUnreachable: There is no connection, and none could be made for as long as we wait.
         """
-        numbered = self._numbered([command])
         if not self.link.closed:
+            numbered = self._numbered([command])
             try:
                 self.link.send(numbered)
                 return self.link.read()
             except LOST:
-                pass
+                # Whether it was run, the journal knows by this number.
+                return self._ask_again(numbered)
             except BaseException:
                 self.link.close()  # excluded: the next command taking the reply that is still on its way for its own
                 raise
+        return self._ask_again(self._numbered([command]))
+
+    def _ask_again(self, numbered: list[Command]) -> Any:
         mark = self.sent
+        self.sent += 1
+        self._unread.extend(numbered)
         try:
-            self._remember(numbered)
             self.resume()
             return self.read()
         except BaseException:
@@ -219,16 +224,13 @@ class Lane:
         return numbered
 
     def _enlist(self, commands: Sequence[Command]) -> list[Command]:
+        """Number the commands that need it, and remember all until their replies are read."""
         numbered = self._numbered(commands)
-        self._remember(numbered)
-        return numbered
-
-    def _remember(self, commands: list[Command]) -> None:
-        """Keep commands until their replies are read."""
-        many, extend = len(commands), self._unread.extend
+        many, extend = len(numbered), self._unread.extend
         # Excluded: an interrupt between these two, and ``abandon`` giving up what somebody else has sent.
         self.sent += many
-        extend(commands)
+        extend(numbered)
+        return numbered
 
 
 class Broken(Exception):

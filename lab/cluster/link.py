@@ -93,7 +93,8 @@ class Link:
         """The next reply; an error reply is returned, not raised, so that the ones after it keep their places."""
         try:
             while (reply := self._reader.gets()) is False:  # not all of it has come
-                if self.closed or not (many := self._connection._sock.recv_into(self._buffer)):
+                socket = self._connection._sock
+                if socket is None or not (many := socket.recv_into(self._buffer)):
                     raise redis.ConnectionError("Connection closed by server.")
                 self._reader.feed(self._buffer, 0, many)
         except BaseException:
@@ -118,6 +119,8 @@ class Link:
 def pack(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Commands as buffers to send one after another: one for all that is small, and each large part as it is."""
     try:
+        if len(commands) == 1:
+            return [hiredis.pack_command(commands[0])]
         return [b"".join(map(hiredis.pack_command, commands))]
     except TypeError:  # a list, which says that its parts are large
         pass

@@ -214,8 +214,9 @@ class Store:
         return Link(self._pool, SLICE + GRACE)
 
     def _own_lane(self) -> Lane:
-        lane: Lane | None = getattr(self._waiting, "lane", None)
-        if lane is None:
+        try:
+            lane: Lane = self._waiting.lane
+        except AttributeError:  # the thread's first wait
             lane = self._waiting.lane = Lane(self.link(), self.outage)
         return lane
 
