@@ -5,7 +5,11 @@ connection which broke before: sent again, the script may act twice; not sent ag
 something is *numbered*: it writes its number, and what it replied, into a journal, in the same step as the change itself.
 After the connection is made again, the journal says how far Redis came (``lane.Lane``).
 
-On Redis: hash ``journal:PROCESS`` of a run, one field for each connection of the process: the last number and its reply.
+The journal is the *fence* as well. It is deleted with its process when that is taken for dead, and made anew for the living
+only. So one command both enters the number and tells whether the sender is alive: if it had an entry before, it is.
+
+On Redis: hash ``journal:PROCESS`` of a run, one field for each connection of the process: the last number, and the reply to
+it if that is not 1.
 """
 
 from __future__ import annotations
