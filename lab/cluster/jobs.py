@@ -125,7 +125,7 @@ class Begun:
     Attributes:
         known: Whether the job is (still) recorded.
         cancelled: Whether it was cancelled.
-        runs: How often this try of the task was begun, this time included.
+        runs: How often this try of the task was begun, this time included; but for when it was handed over.
     """
 
     known: bool
@@ -219,7 +219,7 @@ class Records:
             [
                 ("HGET", keys[0], "cancelled"),
                 # not a number: a connection that breaks has this sent again, which must not count as another run
-                ("SADD", runs, secrets.token_hex(4)),
+                ("SADD", runs, f"{who} {secrets.token_hex(4)}"),
                 ("SADD", keys[2], who),
                 ("PEXPIRE", JOBS, self._keep),
                 *(("PEXPIRE", key, self._keep) for key in keys),
@@ -227,6 +227,12 @@ class Records:
             ]
         )
         return Begun(known=replies[4] == 1, cancelled=replies[0] is not None, runs=int(replies[-1]))
+
+    def hand_over(self, task_id: str, retries: int, who: str) -> None:
+        """Note that a worker which stops leaves a task to another: that it began there does not count."""
+        runs = job_key(job_of(task_id), "runs", f"{task_id}/{retries}")
+        if its := [run for run in self.store.call("SMEMBERS", runs) if run.startswith(f"{who} ".encode())]:
+            self.store.call("SREM", runs, *its)
 
     def note(self, task_id: str, state: str, result: Any) -> None:
         """Note the state of a task, as Celery's result backend is told it; success is the last word."""

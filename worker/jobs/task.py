@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from lab.cluster.jobapp import is_genuine
-from lab.errors import BrokerUnreachable, WorkerLost
+from lab.errors import BrokerUnreachable, LabError, WorkerLost
 from lab.jobs.job import BadArgument
 
 MOST_RUNS = 3
@@ -48,6 +49,13 @@ class JobRequest(_Request):  # type: ignore[misc]
             return True
         return bool(super().revoked())
 
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """Leave it to another worker, as this one stops; that is no death that it could have caused."""
+        super().cancel(pool, signal, emit_retry)
+        if self.time_start:
+            with suppress(LabError):
+                self._app.records.hand_over(self.id, self.request_dict.get("retries") or 0, _who(self.worker_pid))
+
 
 class JobTask(_Task):  # type: ignore[misc]
     """Base of the jobs' tasks, and of Celery's own (``celery.starmap`` ...) in a worker for jobs."""
@@ -62,8 +70,7 @@ class JobTask(_Task):  # type: ignore[misc]
         request = self.request
         if request.called_directly:
             return self.run(*args, **kwargs)  # an item of a starmap, whose message was looked at
-        host = os.environ.get("CROSSHOST_HOST", "")
-        begun = _patiently(partial(self.app.records.begin, request.id, request.retries, f"{host}/{os.getpid()}"))
+        begun = _patiently(partial(self.app.records.begin, request.id, request.retries, _who(os.getpid())))
         if not begun.known:
             logger.error("Not begun: task %s[%s] belongs to a job that has expired or never was", self.name, request.id)
             raise Ignore
@@ -77,6 +84,10 @@ class JobTask(_Task):  # type: ignore[misc]
         if begun.runs > MOST_RUNS:
             raise WorkerLost(f"It was given up, as the {MOST_RUNS} workers that took it died.")
         return self.run(*args, **kwargs)
+
+
+def _who(pid: int) -> str:
+    return f"{os.environ.get('CROSSHOST_HOST', '')}/{pid}"
 
 
 def _patiently(ask: Callable[[], T]) -> T:
