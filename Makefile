@@ -16,7 +16,7 @@ demo: setup
 	$(RUN) producer compare
 
 test: setup
-	$(RUN) pytest
+	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: setup
 	$(RUN) python -m benchmarks.side_by_side
