@@ -4,7 +4,7 @@
 #   make bench        the cluster beside multiprocessing, on this machine
 #   make faults       thousands of calls and tasks while everything is killed; about a quarter of an hour
 #   make conformance  CPython's own multiprocessing suite, in all three places
-# With uv installed, the same without make: uv run producer compare, uv run pytest.
+# With uv installed, the same without make: uv run producer compare, uv run pytest -n 2 --dist loadfile.
 
 PYTHON ?= python3
 UV := $(or $(shell command -v uv),.tools/bin/uv)

@@ -168,7 +168,12 @@ def test_the_end_of_a_killed_holder_is_readable(remote: Any) -> None:
 
 def test_a_closed_connection_gives_its_descriptors_back(remote: Any) -> None:
     first = remote.Pipe()
-    connection.wait(first, 0)  # the first one starts the thread and its connection
+    timer = threading.Timer(0.1, first[1].send, ("rung",))
+    timer.start()
+    assert connection.wait(first[:1], 10) == [
+        first[0]
+    ]  # the first one starts the thread; with a ring, it has its connection
+    timer.join()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(10):
         a, b = remote.Pipe()
