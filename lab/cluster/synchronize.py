@@ -293,7 +293,7 @@ class _OverRedis:
 class Lock(_OverRedis, synchronize.Lock):
     """A lock that excludes on every host.
 
-    On Redis: hash ``sem:ID`` with value 1 or 0; one script to acquire, one to release, BLMOVE to wait.
+    On Redis: hash ``sem:ID`` with value 1 or 0; one script to acquire, one to release, BLPOP to wait.
 
     Differs from multiprocessing: it is free again when its holder has died. Waiters get it in the order in which they
     came. Released by a process that was taken for dead, it raises LeaseLost.
