@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from lab.cluster import store as stores
 from lab.cluster.run import BURY, MAIL, Run
 from lab.cluster.script import PUSH, REGISTER
 from lab.cluster.store import Store
@@ -207,3 +210,44 @@ def test_who_is_taken_for_dead_while_its_reply_is_lost_hears_so(run: Run, server
     with pytest.raises(LeaseLost):
         child.store.settle()
     assert child.store.call("PING") == b"PONG"  # the lane is of use to the next
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+@pytest.mark.parametrize("owned", [True, False])
+def test_who_is_taken_for_dead_while_it_waits_is_not_given_the_place(
+    run: Run, other: Run, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, crowded: bool, owned: bool
+) -> None:
+    child = Run(run.settings, Store(proxy.url, patience=5), run.id, "child")
+    run.store.call("ZADD", run.key("processes"), run.server_ms() + 60_000, "child")
+    mine, theirs = pair(child, other, owned=owned)
+    monkeypatch.setattr(stores, "SLICE", 0.3)
+    if crowded:
+        contend(mine, theirs)
+    theirs.acquire()
+    with ThreadPoolExecutor(1) as threads:
+        got = threads.submit(mine.acquire)
+        until(lambda: waiting(mine, other), "it waits", 10)
+        time.sleep(0.4)  # one slice of the wait: what asked for the place is not sent again
+        other.eval(BURY, [run.mailbox], "child", "letter", 0, 0)
+        theirs.release()  # throws the ticket away
+        assert theirs.acquire(block=False)
+        proxy.lose_replies(1)
+        with pytest.raises(LeaseLost):
+            got.result(10)
+    theirs.release()
+
+
+def test_who_is_taken_for_dead_is_not_given_a_place_when_its_time_is_up(run: Run, other: Run, proxy: Proxy) -> None:
+    child = Run(run.settings, Store(proxy.url, patience=5), run.id, "child")
+    run.store.call("ZADD", run.key("processes"), run.server_ms() + 60_000, "child")
+    mine, theirs = pair(child, other, owned=False)
+    theirs.acquire()
+    with ThreadPoolExecutor(1) as threads:
+        got = threads.submit(mine.acquire, True, 1.5)
+        until(lambda: waiting(mine, other), "it waits", 10)
+        other.eval(BURY, [run.mailbox], "child", "letter", 0, 0)
+        theirs.release()
+        assert theirs.acquire(block=False)
+        with pytest.raises(LeaseLost):
+            got.result(10)
+    theirs.release()

@@ -14,7 +14,7 @@ import select
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import popen_fork
 from typing import Any
 
@@ -26,7 +26,7 @@ from lab.cluster.process import MAX_AGE, unpack_head
 from lab.cluster.run import BURY, MAIL, ROOT, Run
 from lab.cluster.script import Script
 from lab.cluster.store import GRACE, SLICE, Store
-from lab.errors import LabError, WrongKey
+from lab.errors import LabError, LeaseLost, WrongKey
 from lab.settings import Settings
 from worker.archives import Archives
 from worker.child import Child
@@ -125,6 +125,9 @@ class Supervisor:
             Refused: It is forged, altered, replayed or too old, and was not run.
         """
         key = self._run.key("process", self._run.me)
+        # Excluded: what the slot's last process could not send any more, as Redis was away, failing this one.
+        with suppress(LabError):
+            self._store.settle()
         claimed = self._run.eval(CLAIM, [key], self._lease, BUSY, self._busy_name(), secrets.token_hex(8))
         if isinstance(claimed, bytes):
             if claimed == b"taken" and not self._redelivered:
@@ -305,7 +308,8 @@ class Supervisor:
             self._parent, event="exit", process=self._run.me, exitcode=exitcode, host_lost=host_lost
         )
         # Excluded: a connection that breaks after the burial, when no journal tells any more that this was sent before.
-        self._store.settle()
+        with suppress(LeaseLost):  # then it is buried already
+            self._store.settle()
         bury = self._run.command(BURY, [self._parent], self._run.me, letter, 0, int(exitcode == 0))
         self._store.pipeline([bury, ("ZREM", BUSY, self._busy_name())])
 

@@ -3,8 +3,9 @@
 On Redis, with the id of a job for ID, all of it kept for ``Settings.keep`` seconds after the last thing that happened:
 ``crosshost:jobs`` (sorted set, id -> time of submission in ms), ``crosshost:job:ID`` (hash: the signed ``record``,
 ``sent`` when all messages are out, ``cancelled``), ``crosshost:job:ID:tasks`` (hash, task -> its signed state),
-``crosshost:job:ID:runs:TASK/RETRIES`` (set, one member for each time that it was begun), ``crosshost:job:ID:who`` (set of
-"host/process id").
+``crosshost:job:ID:runs:TASK/RETRIES`` (set, one member for each time that it was begun),
+``crosshost:job:ID:handed:TASK/RETRIES`` (those of them that ended as their worker was told to stop),
+``crosshost:job:ID:who`` (set of "host/process id").
 """
 
 from __future__ import annotations
@@ -125,12 +126,14 @@ class Begun:
     Attributes:
         known: Whether the job is (still) recorded.
         cancelled: Whether it was cancelled.
-        runs: How often this try of the task was begun, this time included; but for when it was handed over.
+        runs: How often this try of the task was begun, this time included.
+        handed_over: How often of those a worker that stopped left it to another.
     """
 
     known: bool
     cancelled: bool
     runs: int
+    handed_over: int
 
 
 class Records:
@@ -213,7 +216,7 @@ class Records:
     def begin(self, task_id: str, retries: int, who: str) -> Begun:
         """Note, in a worker, that a task begins."""
         job_id = job_of(task_id)
-        runs = job_key(job_id, "runs", f"{task_id}/{retries}")
+        runs, handed = (job_key(job_id, kind, f"{task_id}/{retries}") for kind in ("runs", "handed"))
         keys = [job_key(job_id), runs, job_key(job_id, "who"), job_key(job_id, "tasks")]
         replies = self.store.pipeline(
             [
@@ -224,15 +227,16 @@ class Records:
                 ("PEXPIRE", JOBS, self._keep),
                 *(("PEXPIRE", key, self._keep) for key in keys),
                 ("SCARD", runs),
+                ("SCARD", handed),
             ]
         )
-        return Begun(known=replies[4] == 1, cancelled=replies[0] is not None, runs=int(replies[-1]))
+        return Begun(replies[4] == 1, replies[0] is not None, int(replies[-2]), int(replies[-1]))
 
     def hand_over(self, task_id: str, retries: int, who: str) -> None:
-        """Note that a worker which stops leaves a task to another: that it began there does not count."""
-        runs = job_key(job_of(task_id), "runs", f"{task_id}/{retries}")
+        """Note that a worker which stops leaves a task to another."""
+        runs, handed = (job_key(job_of(task_id), kind, f"{task_id}/{retries}") for kind in ("runs", "handed"))
         if its := [run for run in self.store.call("SMEMBERS", runs) if run.startswith(f"{who} ".encode())]:
-            self.store.call("SREM", runs, *its)
+            self.store.pipeline([("SADD", handed, *its), ("PEXPIRE", handed, self._keep)])
 
     def note(self, task_id: str, state: str, result: Any) -> None:
         """Note the state of a task, as Celery's result backend is told it; success is the last word."""

@@ -66,9 +66,9 @@ class Lane:
 
     def _ask_again(self, numbered: list[Command]) -> Any:
         mark = self.sent
-        self.sent += 1
-        self._unread.extend(numbered)
         try:
+            self.sent += 1
+            self._unread.extend(numbered)
             self.resume()
             return self.read()
         except BaseException:
@@ -148,8 +148,8 @@ class Lane:
             raise
 
     def _how_far(self, numbered: list[Command]) -> int:
-        self._unread.extend(numbered)
         try:
+            self._unread.extend(numbered)
             return self._connected_again(self._applied)
         except BaseException:
             self.link.close()

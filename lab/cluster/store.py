@@ -207,6 +207,7 @@ class Store:
             lane.link.connect_again()
         except (redis.RedisError, OSError):
             return False
+        self.outage.over()
         return True
 
     def link(self) -> Link:

@@ -26,6 +26,7 @@ import itertools
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing import context, synchronize
 from typing import Any
 
@@ -34,7 +35,7 @@ import redis
 from lab.cluster import run as runs
 from lab.cluster.run import Run
 from lab.cluster.script import Script
-from lab.errors import LabError
+from lab.errors import LabError, LeaseLost
 
 RECURSIVE_MUTEX, SEMAPHORE = synchronize.RECURSIVE_MUTEX, synchronize.SEMAPHORE  # type: ignore[attr-defined]
 SEM_VALUE_MAX: int = synchronize.SEM_VALUE_MAX  # type: ignore[attr-defined]
@@ -75,14 +76,20 @@ return 1
     fenced=True,
 )
 
-WITHDRAW = Script("""
+WITHDRAW = Script(
+    """
 if redis.call('LREM', KEYS[3], 1, ARGV[3]) == 1 then return 0 end
 redis.call('DEL', base .. 'wake:' .. ARGV[3])
 -- who has a holder tells whether it is this ticket, even one that was never handed in
 if KEYS[4] and redis.call('HGET', KEYS[4], 'holder') ~= ARGV[3] then return 0 end
 return 1
-""")
+""",
+    fenced=True,  # the tickets of the dead are thrown away: that theirs is gone does not say that it was called up
+)
 """Take a ticket back; 1 if it was too late for that, as it was called up."""
+
+WAITING = Script("return redis.call('LRANGE', KEYS[3], 0, -1)", fenced=True, numbered=False)
+"""The tickets in a list of waiters; fenced as WITHDRAW is."""
 
 ENLIST = Script("if redis.call('RPUSH', KEYS[3], ARGV[3]) == 1 then create(KEYS[3]) end return 1")
 
@@ -174,8 +181,10 @@ class SemLock:
         except BaseException:
             # Excluded: being handed the place before the interruption or after it, and keeping it for ever. (Where Redis is
             # away, it is kept until the process ends: whoever interrupts a wait for Redis is not kept waiting for it here.)
-            if (known or self.owned) and self.run.store.end_wait(patiently=False) and self._withdraw(ticket):
-                self._give_back()
+            if (known or self.owned) and self.run.store.end_wait(patiently=False):
+                with suppress(LabError):
+                    if self._withdraw(ticket):
+                        self._give_back()
             raise
         # Excluded: the same between the timeout and the withdrawal. Then it is ours, if late.
         return self._withdraw(ticket)
@@ -258,7 +267,7 @@ def _called_up(
         run.check()
         for command in before[applied:]:
             run.store.call(*command)
-        if ticket.encode() in run.store.call("LRANGE", waiters, 0, -1):
+        if ticket.encode() in run.eval(WAITING, [waiters]):
             return None
         run.store.call("UNLINK", wake)
         return [[wake, b"1"]]
@@ -378,7 +387,8 @@ class Condition(synchronize.Condition):
                 return True
             return bool(self._run.eval(WITHDRAW, [self._name], ticket))
         except BaseException:
-            self._run.eval(WITHDRAW, [self._name], ticket)
+            with suppress(LeaseLost):  # then there is nothing to withdraw
+                self._run.eval(WITHDRAW, [self._name], ticket)
             raise
         finally:
             for _ in range(taken):

@@ -81,7 +81,7 @@ class JobTask(_Task):  # type: ignore[misc]
             meta = self.backend.get_task_meta(request.id)
             if meta["status"] == "SUCCESS":
                 return meta["result"]
-        if begun.runs > MOST_RUNS:
+        if begun.runs - begun.handed_over > MOST_RUNS:
             raise WorkerLost(f"It was given up, as the {MOST_RUNS} workers that took it died.")
         return self.run(*args, **kwargs)
 
