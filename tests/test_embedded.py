@@ -14,6 +14,7 @@ import pytest
 from lab.cluster.embedded import EmbeddedFleet
 from lab.errors import FleetFailed
 from lab.settings import Settings
+from tests import variables
 from tests.processes import alive
 from tests.wait import within
 
@@ -114,3 +115,23 @@ def test_the_key_of_a_fleet_is_for_its_owner_alone() -> None:
         assert os.stat(f"{fleet.directory}/authkey").st_mode & 0o077 == 0
         directory = fleet.directory
     assert not os.path.exists(directory)
+
+
+GOES_ON = """
+import time
+from multiprocessing import connection
+import lab
+
+if __name__ == "__main__":
+    with lab.get_context("cluster") as ctx:
+        here, there = ctx.Pipe()
+        connection.wait([here], 0)  # starts a thread that waits for Redis, also when the fleet is stopped
+    time.sleep(2.5)  # longer than it takes until a user is told of an absent Redis
+"""
+
+
+def test_a_program_that_goes_on_without_its_fleet_is_not_told_that_redis_is_gone(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(GOES_ON)
+    done = subprocess.run([sys.executable, program], env=variables.unset(), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

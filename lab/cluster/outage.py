@@ -77,6 +77,10 @@ class Outage:
         if sys.stderr is not None:
             print(f"crosshost: Redis at {self.address} {text}", file=sys.stderr, flush=True)
 
+    def give_up(self) -> None:
+        """From now on nobody waits for the server, or is told of it: who needed it has ended."""
+        self._tell, self.patience = False, 0.0
+
     def after_fork(self) -> None:
         """Give a forked child a lock that nobody holds."""
         self._lock = threading.Lock()

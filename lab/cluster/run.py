@@ -266,6 +266,10 @@ class Run:
                 self.store.settle()
         except (LabError, OSError):
             return  # Redis is gone; what it still holds expires
+        finally:
+            if self.me == ROOT:
+                # Excluded: a thread in the middle of a wait, which tells the user that the fleet of the run went away.
+                self.store.outage.give_up()
 
     def _hurry(self) -> None:
         """Do not wait, at the end of the program, for a Redis that is away: what it still holds expires."""
