@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +29,22 @@ ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 300.0
 """Seconds that one side of one round may take."""
 
-POOLS: dict[str, tuple[str, Callable[[Any], float]]] = {
-    "Pool.map, 20,000 no-ops": ("calls/s", bench.map_noops),
-    "Pool.apply_async, 2,000 calls": ("calls/s", bench.separate_calls),
-    "Pool.apply, one call": ("ms", bench.one_call),
-    "20 items of 1 MB in and out": ("MB/s", bench.megabytes),
-}
-PRIMITIVES: dict[str, tuple[str, Callable[[Any], float]]] = {
-    "Lock, one process": ("us", bench.lock_alone),
-    "Value under its lock, 4 contend": ("increments/s", lambda c: bench.contend(c, bench.locked, 1_000)),
-    "Value under a Lock apart, 4 contend": (
-        "increments/s",
-        lambda c: bench.contend(c, bench.locked_apart, 1_000, c.Lock()),
-    ),
-    "atomic add, 4 contend": ("adds/s", lambda c: bench.contend(c, bench.added, 3_000)),
-    "Queue, producer to consumer": ("messages/s", bench.queue_rate),
-    "Pipe, ping-pong": ("us", bench.ping_pong),
+
+def lock_alone(ctx: Any) -> float:
+    lock = ctx.Lock()
+
+    def once() -> None:
+        lock.acquire()
+        lock.release()
+
+    return statistics.median(bench.seconds(once) for _ in range(1_000)) * 1e6
+
+
+# the rows in seconds are work that takes the same time whatever carries it
+POOLS = {name: (unit, measure) for name, unit, measure, *_ in bench.POOL_ROWS if unit != "s"}
+PRIMITIVES = {
+    "Lock, one process": ("us", lock_alone),
+    **{name: (unit, measure) for name, unit, measure, *_ in bench.PRIMITIVE_ROWS},
 }
 UNITS = {name: unit for name, (unit, _) in (POOLS | PRIMITIVES).items()}
 

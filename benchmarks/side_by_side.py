@@ -202,31 +202,34 @@ def ping_pong(ctx: Any) -> float:
     return statistics.median(times) * 1e6
 
 
-def lock_alone(ctx: Any) -> float:
-    lock = ctx.Lock()
-
-    def once() -> None:
-        lock.acquire()
-        lock.release()
-
-    return statistics.median(seconds(once) for _ in range(1_000)) * 1e6
-
-
 def alternate(ours: Callable[[], float], stdlib: Callable[[], float]) -> tuple[float, float]:
     both = [(ours(), stdlib()) for _ in range(ROUNDS)]
     return statistics.median(a for a, _ in both), statistics.median(b for _, b in both)
 
 
+POOL_ROWS: list[tuple[str, str, Callable[[Any], float], str, Callable[[float, float], bool]]] = [
+    ("Pool.map, 20,000 no-ops", "calls/s", map_noops, "0.8 of its rate", lambda a, b: a >= 0.8 * b),
+    ("Pool.apply_async, 2,000 calls", "calls/s", separate_calls, "1.0 of its rate", lambda a, b: a >= b),
+    ("Pool.apply, one call", "ms", one_call, "0.6 ms", lambda a, _: a <= 0.6),
+    ("64 items of 50 ms CPU", "s", cpu_items, "within 5 %", lambda a, b: a <= 1.05 * b),
+    ("200 items of 10 ms sleep", "s", sleep_items, "within 5 %", lambda a, b: a <= 1.05 * b),
+    ("20 items of 1 MB in and out", "MB/s", megabytes, "0.6 of its rate", lambda a, b: a >= 0.6 * b),
+]
+
+PRIMITIVE_ROWS: list[tuple[str, str, Callable[[Any], float], str, Callable[[float], bool]]] = [
+    ("Process, start to join", "ms", start_to_join, "60 ms", lambda a: a <= 60),
+    ("Value under its lock, 4 contend", "increments/s", lambda c: contend(c, locked, 1_000), "5,000",
+     lambda a: a >= 5_000),
+    ("Value under a Lock apart, 4 contend", "increments/s", lambda c: contend(c, locked_apart, 1_000, c.Lock()), "",
+     lambda a: True),
+    ("atomic add, 4 contend", "adds/s", lambda c: contend(c, added, 3_000), "20,000", lambda a: a >= 20_000),
+    ("Queue, producer to consumer", "messages/s", queue_rate, "10,000", lambda a: a >= 10_000),
+    ("Pipe, ping-pong", "us", ping_pong, "", lambda a: True),
+]  # fmt: skip
+
+
 def on_pools(cluster: Any, stdlib: Any, wanted: Callable[[str], bool]) -> Iterator[Row]:
-    rows: list[tuple[str, str, Callable[[Any], float], str, Callable[[float, float], bool]]] = [
-        ("Pool.map, 20,000 no-ops", "calls/s", map_noops, "0.8 of its rate", lambda a, b: a >= 0.8 * b),
-        ("Pool.apply_async, 2,000 calls", "calls/s", separate_calls, "1.0 of its rate", lambda a, b: a >= b),
-        ("Pool.apply, one call", "ms", one_call, "0.6 ms", lambda a, _: a <= 0.6),
-        ("64 items of 50 ms CPU", "s", cpu_items, "within 5 %", lambda a, b: a <= 1.05 * b),
-        ("200 items of 10 ms sleep", "s", sleep_items, "within 5 %", lambda a, b: a <= 1.05 * b),
-        ("20 items of 1 MB in and out", "MB/s", megabytes, "0.6 of its rate", lambda a, b: a >= 0.6 * b),
-    ]
-    for name, unit, measure, goal, met in rows:
+    for name, unit, measure, goal, met in POOL_ROWS:
         if wanted(name):
             with pool_of(cluster) as a, pool_of(stdlib) as b:
                 ours, theirs = alternate(lambda a=a, m=measure: m(a), lambda b=b, m=measure: m(b))  # type: ignore[misc]
@@ -248,17 +251,7 @@ def on_executors(_cluster: Any, stdlib: Any, wanted: Callable[[str], bool]) -> I
 
 
 def on_primitives(cluster: Any, stdlib: Any, wanted: Callable[[str], bool]) -> Iterator[Row]:
-    rows: list[tuple[str, str, Callable[[Any], float], str, Callable[[float], bool]]] = [
-        ("Process, start to join", "ms", start_to_join, "60 ms", lambda a: a <= 60),
-        ("Value under its lock, 4 contend", "increments/s", lambda c: contend(c, locked, 1_000), "5,000",
-         lambda a: a >= 5_000),
-        ("Value under a Lock apart, 4 contend", "increments/s", lambda c: contend(c, locked_apart, 1_000, c.Lock()), "",
-         lambda a: True),
-        ("atomic add, 4 contend", "adds/s", lambda c: contend(c, added, 3_000), "20,000", lambda a: a >= 20_000),
-        ("Queue, producer to consumer", "messages/s", queue_rate, "10,000", lambda a: a >= 10_000),
-        ("Pipe, ping-pong", "us", ping_pong, "", lambda a: True),
-    ]  # fmt: skip
-    for name, unit, measure, goal, met in rows:
+    for name, unit, measure, goal, met in PRIMITIVE_ROWS:
         if wanted(name):
             ours, theirs = alternate(lambda m=measure: m(cluster), lambda m=measure: m(stdlib))  # type: ignore[misc]
             yield Row(name, unit, ours, theirs, goal, met(ours))

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 import lab
+from lab.cluster.run import Run
+from lab.cluster.store import Store
 from tests import composed
+from tests.proxy import Proxy
+from tests.server import Server
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,6 +55,21 @@ def remote(request: pytest.FixtureRequest) -> Any:
 def threads() -> Any:
     """The context of threads."""
     return lab.get_context("threads")
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    """What a test loses replies with, before the ``server`` of its module."""
+    with Proxy(server.socket) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def run(server: Server, proxy: Proxy) -> Iterator[Run]:
+    """A program whose connections go through the proxy."""
+    run = Run.as_root(server.settings, Store(proxy.url, patience=20))
+    yield run
+    run.close()
 
 
 @pytest.fixture(scope="session")

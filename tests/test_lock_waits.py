@@ -30,20 +30,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    with Proxy(server.socket) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def run(server: Server, proxy: Proxy) -> Iterator[Run]:
-    """A program whose connections go through a proxy."""
-    run = Run.as_root(server.settings, Store(proxy.url, patience=20))
-    yield run
-    run.close()
-
-
-@pytest.fixture
 def other(run: Run, server: Server) -> Run:
     """The same program past the proxy: the holder for whom the tested one waits."""
     return Run(run.settings, Store(server.url), run.id, run.me)

@@ -87,19 +87,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    with Proxy(server.socket) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def run(server: Server, proxy: Proxy) -> Iterator[Run]:
-    run = Run.as_root(server.settings, Store(proxy.url, patience=20))
-    yield run
-    run.close()
-
-
 def program(server: Server, tmp_path: Path, text: str = PROGRAM, **env: str) -> subprocess.Popen[str]:
     """A program that is in the middle of its work on the server's hosts."""
     script = tmp_path / "program.py"

@@ -154,6 +154,6 @@ class Hand:
         replies = self._run.store.wait(move, timeout, before, after, recover)
         if replies is None or recovered:
             return recovered
-        more = replies[-1] if plenty else []
-        self._plenty = bool(replies[-1]) if most > 1 else self._plenty
-        return [replies[0], *more]
+        if most > 1:
+            self._plenty = bool(replies[-1])
+        return [replies[0], *(replies[-1] if plenty else ())]

@@ -37,6 +37,11 @@ def job_of(task_id: str) -> str:
     return task_id.partition(".")[0]
 
 
+def _begun_keys(task_id: str, retries: int) -> list[str]:
+    """Where it is noted how often a try of a task was begun, and how often of those it was handed over."""
+    return [job_key(job_of(task_id), kind, f"{task_id}/{retries}") for kind in ("runs", "handed")]
+
+
 @dataclass(frozen=True)
 class Record:
     """What was asked for.
@@ -216,8 +221,8 @@ class Records:
     def begin(self, task_id: str, retries: int, who: str) -> Begun:
         """Note, in a worker, that a task begins."""
         job_id = job_of(task_id)
-        runs, handed = (job_key(job_id, kind, f"{task_id}/{retries}") for kind in ("runs", "handed"))
-        keys = [job_key(job_id), runs, job_key(job_id, "who"), job_key(job_id, "tasks")]
+        runs, handed = _begun_keys(task_id, retries)
+        keys = [job_key(job_id), runs, job_key(job_id, "who"), job_key(job_id, "tasks"), handed]
         replies = self.store.pipeline(
             [
                 ("HGET", keys[0], "cancelled"),
@@ -234,7 +239,7 @@ class Records:
 
     def hand_over(self, task_id: str, retries: int, who: str) -> None:
         """Note that a worker which stops leaves a task to another."""
-        runs, handed = (job_key(job_of(task_id), kind, f"{task_id}/{retries}") for kind in ("runs", "handed"))
+        runs, handed = _begun_keys(task_id, retries)
         if its := [run for run in self.store.call("SMEMBERS", runs) if run.startswith(f"{who} ".encode())]:
             self.store.pipeline([("SADD", handed, *its), ("PEXPIRE", handed, self._keep)])
 

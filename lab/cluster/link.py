@@ -79,7 +79,7 @@ class Link:
     def send(self, commands: Sequence[tuple[Any, ...]]) -> int:
         """Send commands, connecting first if need be; as many replies will come. Returns the number of bytes."""
         buffers = pack(commands)
-        if self._connection._sock is None:
+        if self.closed:
             self._connection.connect()
         try:
             for buffer in buffers:
@@ -87,7 +87,7 @@ class Link:
         except BaseException:
             self.close()  # half a command may have been sent
             raise
-        return len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
+        return sum(map(len, buffers))
 
     def read(self) -> Any:
         """The next reply; an error reply is returned, not raised, so that the ones after it keep their places."""
@@ -119,8 +119,6 @@ class Link:
 def pack(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Commands as buffers to send one after another: one for all that is small, and each large part as it is."""
     try:
-        if len(commands) == 1:
-            return [hiredis.pack_command(commands[0])]
         return [b"".join(map(hiredis.pack_command, commands))]
     except TypeError:  # a list, which says that its parts are large
         pass
