@@ -2,15 +2,17 @@
 #   make demo         the concepts in all three places, side by side
 #   make test         lint, types and tests
 #   make bench        the cluster beside multiprocessing, on this machine
-#   make faults       thousands of calls and tasks while everything is killed; about a quarter of an hour
+#   make faults       thousands of calls and tasks while everything is killed; about three quarters of an hour
+#   make course       the lessons' programs in all places, what they print quoted in the texts, and the pages
 #   make conformance  CPython's own multiprocessing suite, in all three places
+#   make audit        known vulnerabilities of what uv.lock installs; make sbom: a list of it (CycloneDX), sbom.json
 # With uv installed, the same without make: uv run producer compare, uv run pytest -n 2 --dist loadfile.
 
 PYTHON ?= python3
 UV := $(or $(shell command -v uv),.tools/bin/uv)
 RUN := $(UV) run --frozen
 
-.PHONY: demo test bench conformance ratchet faults lint setup clean
+.PHONY: demo test bench course conformance ratchet faults lint audit sbom setup clean
 
 demo: setup
 	$(RUN) producer compare
@@ -21,11 +23,16 @@ test: setup
 bench: setup
 	$(RUN) python -m benchmarks.side_by_side
 
+course: setup
+	$(RUN) python -m producer.learning.build
+
 faults: setup
 	for seed in 1 2 3 4 5; do $(RUN) producer chaos --seed $$seed || exit 1; done
 	$(RUN) python -m faults.kills
 	$(RUN) python -m faults.recovery
 	$(RUN) python -m faults.memory
+	$(RUN) python -m faults.ceiling
+	for seed in 1 2 3 4 5 6 7 8 9 10; do $(RUN) python -m faults.keys --seed $$seed || exit 1; done
 	$(RUN) pytest faults
 
 conformance: setup
@@ -39,6 +46,12 @@ lint: setup
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
+audit: $(UV)
+	PATH="$(dir $(abspath $(UV))):$$PATH" sh deploy/audit
+
+sbom: $(UV)
+	$(UV) export --frozen --no-dev --group monitor --format cyclonedx1.5 --quiet --output-file sbom.json > /dev/null
+
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml uv.lock | $(UV)
@@ -49,7 +62,7 @@ setup: .venv/.ready
 
 .tools/bin/uv:
 	$(PYTHON) -m venv .tools
-	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement deploy/uv.txt
 
 clean:
-	rm -rf .venv .tools .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .tools sbom.json .pytest_cache .ruff_cache .mypy_cache

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import click
 
-from tests.delivery_kit import Workers, producer
-from tests.server import Server
-from tests.wait import until
+from tests.kit.celery_workers import Workers, producer
+from tests.kit.server import Server
+from tests.kit.wait import until
 
-TRANSPORTS = {"stock": "redis", "leased": "lab.cluster.transport:Transport"}
+TRANSPORTS = {"stock": {"DELIVERY_STOCK": "yes"}, "leased": {}}
 FLOOR = 0.7
 
 
@@ -41,13 +41,14 @@ def main(tasks: int, rounds: int, pool: str) -> None:
     sys.exit(ratio < FLOOR)
 
 
-def _measure(transport: str, tasks: int, pool: str) -> tuple[float, float]:
+def _measure(env: dict[str, str], tasks: int, pool: str) -> tuple[float, float]:
     with (
         tempfile.TemporaryDirectory() as name,
         Server(Path(name)) as server,
-        Workers(Path(name), server.tcp_url, DELIVERY_TRANSPORT=transport) as workers,
+        Workers(Path(name), server.tcp_url, **env) as workers,
     ):
-        workers.start("--pool", pool, "-c", "1", "-l", "WARNING", wait=False)
+        quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "WARNING")
+        workers.start("--pool", pool, "-c", "1", *quiet, wait=False)
         app = producer(server.tcp_url)
         app.send_task("work", ["ready"])
         until(lambda: workers.count("end")["ready"], "the worker is ready", 60)

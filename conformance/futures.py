@@ -47,23 +47,20 @@ EXCLUDED = {
     "test_python_finalization_error": INTERNALS,
     "test_gh105829_should_not_deadlock_if_wakeup_pipe_full": INTERNALS,
     "test_shutdown_deadlock_pickle": INTERNALS,
-    "test_del_shutdown": f"{INTERNALS}; tests/test_futures.py asks the same without",
-    "test_shutdown_no_wait": f"{INTERNALS}; tests/test_futures.py asks the same without",
-    "test_hang_gh83386": "the suite skips it for process pools; tests/test_futures.py has it",
+    "test_del_shutdown": f"{INTERNALS}; tests/cluster/test_futures.py asks the same without",
+    "test_shutdown_no_wait": f"{INTERNALS}; tests/cluster/test_futures.py asks the same without",
+    "test_hang_gh83386": "the suite skips it for process pools; tests/cluster/test_futures.py has it",
 }
 TIMEOUT = 90.0
 ROOT = Path(__file__).parents[1]
 
 
 class Cluster(ClusterExecutor):
-    """The executor as the suite makes one, and with its workers where the suite looks for them."""
-
-    def __init__(self, max_workers: int | None = None, mp_context: Any = None, *args: Any, **kwargs: Any) -> None:
-        super().__init__(max_workers, *args, context=mp_context, **kwargs)
+    """The executor with its workers where the suite looks for them."""
 
     @property
     def _processes(self) -> Any:  # type: ignore[override]
-        return {worker.pid: worker for worker in self._pool.workers()}
+        return {worker.pid: worker for worker in self._pool.workers()} if self._pool else {}
 
 
 def available() -> bool:
@@ -180,7 +177,10 @@ def main() -> int:
     main_module.__file__ = None
     os.environ.setdefault("CROSSHOST_SLOTS", "6")  # a test may have two executors of five workers
     if "cluster" in (options.on or lab.PLACES):
-        ClusterExecutor(1).shutdown()  # starts the threads that a program keeps, which the suite would take for leaks
+        with lab.get_executor("cluster", 1) as executor:
+            executor.submit(
+                abs, 1
+            ).result()  # starts the threads that a program keeps, which the suite would take for leaks
     passed = [run(place, options.match, options.part) for place in options.on or lab.PLACES]
     return 0 if all(passed) else 1
 

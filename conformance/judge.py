@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Any
 
 from conformance.source import PLACE
-from lab.cluster.embedded import EmbeddedFleet
 from lab.errors import LabError
+from lab.fleet.embedded import EmbeddedFleet
 from lab.settings import Settings
 
 EXIT_TIMEOUT = 20.0

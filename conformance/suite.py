@@ -80,7 +80,7 @@ def _load(package: Package) -> dict[str, Any]:
 
 
 # A process on the cluster is in a run; one of this host need not load what would tell, which takes longer than its work.
-_runs = _sys.modules.get("lab.cluster.run")
+_runs = _sys.modules.get("lab.store.run")
 _PLACE = "cluster" if _runs and _runs.current() else _os.environ.get(PLACE, "cluster")
 _PACKAGE = Package(lab.get_context(_PLACE))
 _SUITE = _load(_PACKAGE)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from tests.delivery_kit import Workers, producer
-from tests.server import Server
+from tests.kit.celery_workers import Workers, producer
+from tests.kit.server import Server
 
 
 @click.command()

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import click
 
-from tests.delivery_kit import Workers, producer
-from tests.server import Server
-from tests.wait import until
+from tests.kit.celery_workers import Workers, producer
+from tests.kit.server import Server
+from tests.kit.wait import until
 
 LIMIT = 8.0
 PREFORK = ("--pool", "prefork", "-c", "1")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.delivery_kit import Workers
-from tests.server import Server
-from tests.test_transport import LEASE, altered, nothing_left, send, server, workers  # noqa: F401
-from tests.wait import until
+from tests.kit.celery_fixtures import LEASE, altered, nothing_left, send, server, workers  # noqa: F401
+from tests.kit.celery_workers import Workers
+from tests.kit.server import Server
+from tests.kit.wait import until
 
 
 def test_a_solo_worker_renews_while_its_only_thread_works(server: Server, workers: Workers, send: Any) -> None:

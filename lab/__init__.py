@@ -16,19 +16,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lab.bar import progress
+from lab.limit import limited
+from lab.version import __version__
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Executor
 
-__version__ = "0.1.0"
+__all__ = ["PLACES", "__version__", "atomic_add", "get_context", "get_executor", "limited", "progress", "share"]
+
 PLACES = ("threads", "processes", "cluster")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "joblib":  # a module that needs what Crosshost does not
+        import importlib
+
+        return importlib.import_module("lab.joblib")
+    raise AttributeError(f"module 'lab' has no attribute {name!r}")
 
 
 def get_context(place: str, start_method: str | None = None) -> Any:
     """The multiprocessing context of a place; it has an attribute ``place`` with this name.
 
     Args:
-        place: One of ``PLACES``.
+        place: One of ``PLACES``; or ``explored``, where a program runs while ``producer explore`` tries every order.
         start_method: How ``processes`` starts a child; CROSSHOST_START_METHOD if None, and ``spawn`` if that is not set,
             which is the strictest and the most like a cluster.
 
@@ -48,6 +61,10 @@ def get_context(place: str, start_method: str | None = None) -> Any:
         from lab.cluster.context import default_context
 
         return default_context()
+    if place == "explored":
+        from lab.explored.context import ExploredContext
+
+        return ExploredContext()
     raise ValueError(f"there is no place {place!r}; the places are {', '.join(PLACES)}")
 
 
@@ -69,7 +86,7 @@ def get_executor(
     if place == "cluster":
         from lab.cluster.futures import ClusterExecutor
 
-        return ClusterExecutor(max_workers, initializer, initargs, context=ctx)
+        return ClusterExecutor(max_workers, ctx, initializer, initargs)
     from concurrent import futures
 
     if place == "threads":
@@ -88,3 +105,13 @@ def atomic_add(value: Any, amount: float) -> None:
     else:
         with value.get_lock():
             value.value += amount
+
+
+def share(obj: Any) -> Any:
+    """What ``ctx.share`` returns, for a script that has no ``ctx``: in the place where ``producer run`` runs it.
+
+    Elsewhere, between processes of this host.
+    """
+    from lab import sharedfile, sharing
+
+    return (sharing.here() or sharedfile.share)(obj)

@@ -12,26 +12,41 @@ from multiprocessing import AuthenticationError
 
 
 class ExitCode(IntEnum):
-    """What the producer's commands return to the shell; 2 is the shell's own convention for bad usage."""
+    """What the producer's commands return to the shell; 2, 130 and 143 are the shell's own conventions.
 
-    OK = 0
-    CHECK_FAILED = 1
-    USAGE = 2
-    BAD_SETTINGS = 3
-    BROKER_UNREACHABLE = 4
-    WRONG_KEY = 5
-    NO_WORKERS = 6
-    NOT_ENOUGH_SLOTS = 7
-    LOST = 8
-    FLEET_FAILED = 9
-    WRONG_VERSION = 10
-    CANNOT_LOAD = 11
-    SOME_FAILED = 12
-    STOPPED = 13
-    OUTPUT_FAILED = 14
-    NOT_READY = 15
-    JOB_FAILED = 16
-    NO_SUCH_JOB = 17
+    Attributes:
+        meaning: When a command ends with it. ``producer --help`` and ``docs/exit-codes.md`` say the same.
+    """
+
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str) -> ExitCode:
+        """A code with its meaning."""
+        code = int.__new__(cls, value)
+        code._value_, code.meaning = value, meaning
+        return code
+
+    OK = 0, "all went well; every claim that was checked held"
+    CHECK_FAILED = 1, "a claim did not hold, a program failed or has a confusion, or the doctor found something wrong"
+    USAGE = 2, "what was typed cannot be done, or --resume refused"
+    BAD_SETTINGS = 3, "a CROSSHOST_ variable has a value that cannot be used"
+    BROKER_UNREACHABLE = 4, "Redis does not answer, no longer does, or has no memory left"
+    WRONG_KEY = 5, "two sides hold different authkeys, or a signature is not valid"
+    NO_WORKERS = 6, "no fleet is configured, or none of its hosts is alive"
+    NOT_ENOUGH_SLOTS = 7, "no host had room for a process in time"
+    LOST = 8, "a worker died under its work, or a lease ran out"
+    FLEET_FAILED = 9, "the embedded fleet did not start, or ended by itself"
+    WRONG_VERSION = 10, "a host runs another version of Crosshost"
+    CANNOT_LOAD = 11, "a host cannot load the program, or it cannot be sent"
+    SOME_FAILED = 12, "map went on, and some of its items failed"
+    STOPPED = 13, "map stopped at an item that failed"
+    OUTPUT_FAILED = 14, "the output cannot be written"
+    NOT_READY = 15, "the job has not ended yet"
+    JOB_FAILED = 16, "the job failed or was cancelled, so there is no result"
+    NO_SUCH_JOB = 17, "no job of this id is known, or no longer"
+    JOB_ENDED = 18, "the job had ended before it could be cancelled"
+    INTERRUPTED = 130, "Ctrl-C"
+    TERMINATED = 143, "SIGTERM"
 
 
 class LabError(Exception):
@@ -69,8 +84,36 @@ class NotTrusted(BrokerUnreachable):
     """What answers in Redis's place cannot prove by its certificate that it is Redis; nothing was sent to it."""
 
 
+class RedisFull(BrokerUnreachable):
+    """Redis answers, but has no memory left for what it is sent."""
+
+
+class KeyLost(BrokerUnreachable):
+    """What this program had in Redis is gone from there, or something else lies in its place.
+
+    Args:
+        message: What happened.
+        hint: Why, and what to do.
+        named: Whether the message names the key.
+    """
+
+    HINT = (
+        "Somebody has deleted, flushed or overwritten it, or Redis has evicted it. Set maxmemory-policy noeviction, "
+        "and leave crosshost:* alone; docs/outages.md says what is noticed, and when."
+    )
+
+    def __init__(self, message: str, hint: str = HINT, named: bool = False) -> None:
+        super().__init__(message, hint)
+        self.named = named
+
+    @classmethod
+    def gone(cls, key: str, what: str) -> KeyLost:
+        """The error for what should be under a key, and is not."""
+        return cls(f"Redis has lost what was in {key}: {what}.", named=True)
+
+
 class WrongKey(LabError, AuthenticationError):
-    """Two sides of the fleet hold different authkeys, or a payload carries no valid signature."""
+    """Two sides of the fleet hold different authkeys, or a payload does not open with what this side holds."""
 
     exit_code = ExitCode.WRONG_KEY
 
@@ -88,7 +131,7 @@ class NoWorkers(LabError, RuntimeError):
 
 
 class NotEnoughSlots(LabError, RuntimeError):
-    """No slot of the fleet became free to start a process in the time allowed."""
+    """No host of the fleet had room for a process in the time allowed."""
 
     exit_code = ExitCode.NOT_ENOUGH_SLOTS
 
@@ -99,6 +142,10 @@ class WorkerLost(LabError, RuntimeError):
     exit_code = ExitCode.LOST
 
 
+class CallOverdue(LabError, TimeoutError):
+    """A call took longer than it was allowed to (``lab.limited``)."""
+
+
 class LeaseLost(LabError, RuntimeError):
     """This process was taken for dead: its locks were given away, and what it sends now is refused."""
 
@@ -106,7 +153,7 @@ class LeaseLost(LabError, RuntimeError):
 
 
 class ObjectGone(LabError, ConnectionRefusedError):
-    """A managed object is not there any more: its manager was shut down, or its run has ended."""
+    """A managed or shared object is not there any more: its manager was shut down, nobody has it, or its run has ended."""
 
     exit_code = ExitCode.LOST
 
@@ -121,6 +168,12 @@ class JobFailed(LabError, RuntimeError):
     """A job has no result, as one of its chunks failed for good or it was cancelled."""
 
     exit_code = ExitCode.JOB_FAILED
+
+
+class JobEnded(LabError, RuntimeError):
+    """A job was to be cancelled, and had ended."""
+
+    exit_code = ExitCode.JOB_ENDED
 
 
 class NoSuchJob(LabError, LookupError):
@@ -153,6 +206,12 @@ class CannotLoad(LabError, RuntimeError):
         if lacks:
             hint = f"Install {lacks.partition('.')[0]} on every host of the fleet, in the Python that runs its worker."
         return cls(f"Host {host} could not load the program: {error}", hint)
+
+
+class CallEnded(LabError):
+    """A call was ended, as what waited for it was interrupted."""
+
+    exit_code = ExitCode.INTERRUPTED
 
 
 class ProgramTooLarge(LabError, ValueError):

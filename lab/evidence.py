@@ -80,9 +80,9 @@ class Result:
 
         Args:
             happened: One line with the numbers of this run.
-            why: One line for each place; the one of this place is kept.
+            why: One line for each place; the one of this place is kept, if there is one.
         """
-        self.happened, self.why = happened, why[self.place]
+        self.happened, self.why = happened, why.get(self.place, "")
         self.seconds = time.perf_counter() - self._started
         return self
 

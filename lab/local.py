@@ -23,8 +23,16 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures.thread import BrokenThreadPool
+from contextlib import suppress
+from functools import partial
 from multiprocessing import connection, context, pool, process, queues, sharedctypes
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+from lab import mainmodule, sharedfile, sharing
 
 if TYPE_CHECKING:
     _Connection = connection.Connection[Any, Any]
@@ -46,8 +54,15 @@ def process_context(start_method: str = "spawn") -> Any:
     choices = multiprocessing.get_all_start_methods()
     if start_method not in choices:
         raise ValueError(f"there is no start method {start_method!r} here; the choices are {', '.join(choices)}")
+    mainmodule.install()
+    if mainmodule.is_session():
+        from lab import byvalue  # here, as cloudpickle takes long to import
+
+        byvalue.install()
     ctx: Any = type(multiprocessing.get_context(start_method))()  # a new one: the stdlib's is everybody's
     ctx.place = "processes"
+    ctx.share = sharedfile.share
+    sharedfile.remove_at_exit()
     return ctx
 
 
@@ -56,7 +71,7 @@ def process_context(start_method: str = "spawn") -> Any:
 
 def _own(value: Any) -> Any:
     """The value as a new child gets it: handles are its own, anything else is the very same object."""
-    if isinstance(value, (Connection, SimpleQueue, Queue)):
+    if hasattr(type(value), "for_child"):
         return value.for_child()
     if type(value) not in (tuple, list, dict):
         return value
@@ -184,7 +199,7 @@ class Process(process.BaseProcess):
 def current_process() -> Any:
     """The Process that this thread runs, else the process that this is."""
     thread = threading.current_thread()
-    return thread.child if isinstance(thread, _ThreadPopen) else multiprocessing.current_process()
+    return getattr(thread, "child", None) or multiprocessing.current_process()
 
 
 def parent_process() -> Any:
@@ -534,6 +549,7 @@ class ThreadContext(context.BaseContext):
     current_process: Any = staticmethod(current_process)
     parent_process: Any = staticmethod(parent_process)
     active_children: Any = staticmethod(active_children)
+    share: Any = sharing.Itself
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """A ctypes object."""
@@ -570,3 +586,66 @@ class ThreadContext(context.BaseContext):
 def _ctype(typecode_or_type: Any) -> Any:
     codes: dict[Any, Any] = vars(sharedctypes)["typecode_to_type"]
     return codes.get(typecode_or_type, typecode_or_type)
+
+
+class ProcessPoolExecutor(ThreadPoolExecutor):
+    """The stdlib's executor of threads with the signature and the errors of its executor of processes.
+
+    Differs from concurrent.futures.ProcessPoolExecutor: what is handed over and returned is the object itself, and
+    ``max_tasks_per_child`` is checked and means nothing, as a thread leaves nothing behind that a new one would not find.
+    """
+
+    BROKEN = BrokenProcessPool  # since Python 3.14 the stdlib's own methods ask for it
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+    ) -> None:
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None and not isinstance(max_tasks_per_child, int):
+            raise TypeError("max_tasks_per_child must be an integer")
+        if max_tasks_per_child is not None and max_tasks_per_child <= 0:
+            raise ValueError("max_tasks_per_child must be >= 1")
+        begin = partial(_begin_worker, initializer)
+        super().__init__(max_workers or os.cpu_count() or 1, "", begin, tuple(initargs))
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have a thread call ``fn(*args, **kwargs)``; BrokenProcessPool if an initializer has failed."""
+        try:
+            return super().submit(fn, *args, **kwargs)
+        except BrokenThreadPool as exc:
+            raise BrokenProcessPool(*exc.args) from None
+
+    def map(self, fn: Any, *iterables: Any, timeout: float | None = None, chunksize: int = 1, **more: Any) -> Any:
+        """As in concurrent.futures; ValueError for a ``chunksize`` that processes refuse."""
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        return super().map(fn, *iterables, timeout=timeout, chunksize=chunksize, **more)
+
+    def _initializer_failed(self) -> None:
+        mine: Any = self
+        with mine._shutdown_lock:
+            mine._broken = (
+                "A process in the process pool was terminated abruptly while the future was running or pending."
+            )
+            with suppress(queue.Empty):
+                while True:
+                    if (item := mine._work_queue.get_nowait()) is not None:
+                        item.future.set_exception(BrokenProcessPool(mine._broken))
+
+
+def _begin_worker(initializer: Callable[..., object] | None, *initargs: Any) -> None:
+    """In a new thread of an executor: be a process of this context, for ``current_process``."""
+    thread: Any = threading.current_thread()
+    thread.child = Process(name=thread.name)
+    thread.child._popen = SimpleNamespace(pid=os.getpid(), poll=lambda: None)
+    if initializer is not None:
+        initializer(*initargs)

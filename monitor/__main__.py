@@ -17,8 +17,8 @@ from flower.app import Flower
 from flower.options import options
 from flower.urls import settings as pages
 
-from lab.cluster.engine import make_app
 from lab.errors import BadSettings, LabError
+from lab.fleet.engine import make_app
 from lab.settings import Settings
 
 USER = "crosshost"

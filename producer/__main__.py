@@ -7,8 +7,19 @@ that would count as the price of a process.
 
 def main() -> None:
     """Run the command line."""
-    from producer.cli import main as cli
+    import os
+    import signal
+    import sys
 
+    try:
+        from producer.cli import main as cli
+    except KeyboardInterrupt:  # nothing has begun yet; what ends a command that has begun, it does itself
+        sys.exit(128 + signal.SIGINT)
+
+    if "_PRODUCER_COMPLETE" in os.environ:  # a shell asks, as somebody has pressed Tab
+        from producer import completion
+
+        completion.teach(cli)
     cli(prog_name="producer")
 
 

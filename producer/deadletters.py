@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
-from lab.cluster import deadletters
-from lab.cluster.deadletters import DeadLetter
-from lab.cluster.engine import DEAD_KEY
-from lab.cluster.store import Store
 from lab.errors import BadSettings
+from lab.fleet.engine import DEAD_KEY
 from lab.settings import Settings
+from lab.store.store import Store
+from onloan import deadletters
 from producer import output
 
 
@@ -28,16 +25,6 @@ def show(as_json: bool, clear: bool) -> None:
         )
     call = Store(settings.broker_url).call
     letters = deadletters.read(call, DEAD_KEY)
-    if as_json:
-        output.write_json([asdict(each) | {"when": each.when} for each in letters])
-    else:
-        output.write("".join(map(lines, letters)) or "No dead letters.\n")
+    output.write(deadletters.as_json(letters) + "\n" if as_json else deadletters.as_text(letters))
     if clear:
         deadletters.clear(call, DEAD_KEY, len(letters))
-
-
-def lines(letter: DeadLetter) -> str:
-    """A letter in two lines; what strangers wrote cannot steer the terminal."""
-    head = (letter.when, letter.queue or "-", letter.task or "-", letter.id or "-", f"given {letter.deliveries}x")
-    text = "  ".join(head) + f"\n    {letter.reason}"
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text) + "\n"

@@ -7,10 +7,11 @@ from producer import output, report
 from producer.capture import STDERR, STDOUT, Capture, Relay
 from producer.machine import Machine
 from producer.progress import Progress
-from producer.runs import Link, Run, opened, run, run_captured
+from producer.recording import Recording
+from producer.runs import Link, Run, captured, opened
 
 
-def demo(concepts: list[str], places: list[str], as_json: bool, rtt: float = 0.0) -> list[Run]:
+def demo(concepts: list[str], places: list[str], as_json: bool, rtt: float, recording: Recording) -> list[Run]:
     """Run every concept in every place; show each as it ends, or all of them as JSON at the end.
 
     Args:
@@ -18,11 +19,14 @@ def demo(concepts: list[str], places: list[str], as_json: bool, rtt: float = 0.0
         places: Names of the places.
         as_json: Whether to write JSON.
         rtt: Seconds of network to add between the fleet and Redis.
+        recording: The traces, if any are wanted.
     """
-    return _as_json(concepts, places, rtt) if as_json else _as_text(concepts, places, rtt)
+    runs = (_as_json if as_json else _as_text)(concepts, places, rtt, recording)
+    recording.write()
+    return runs
 
 
-def _as_text(concepts: list[str], places: list[str], rtt: float) -> list[Run]:
+def _as_text(concepts: list[str], places: list[str], rtt: float, recording: Recording) -> list[Run]:
     """What children print goes straight to the terminal, between the title and the evidence."""
     runs = []
     with Relay() as relay, opened(places, Progress(relay.real), rtt) as contexts:
@@ -31,16 +35,16 @@ def _as_text(concepts: list[str], places: list[str], rtt: float) -> list[Run]:
         for concept in concepts:
             for ctx in contexts.values():
                 output.write_rich([report.title(f"{concept} on {ctx.place}")])
-                runs.append(run(concept, ctx))
+                runs.append(recording.run(concept, ctx))
                 relay.show()
                 output.write_rich(report.evidence(runs[-1]))
     return runs
 
 
-def _as_json(concepts: list[str], places: list[str], rtt: float) -> list[Run]:
+def _as_json(concepts: list[str], places: list[str], rtt: float, recording: Recording) -> list[Run]:
     with Capture(STDOUT, STDERR) as capture, opened(places, Progress(None), rtt) as contexts:
         link = Link.measure(contexts["cluster"], rtt) if rtt else None
-        runs = [run_captured(concept, ctx, capture) for concept in concepts for ctx in contexts.values()]
+        runs = [captured(recording.run(concept, ctx), capture) for concept in concepts for ctx in contexts.values()]
         document = {
             "version": lab.__version__,
             "machine": vars(Machine.here()),

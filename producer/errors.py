@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,33 +19,57 @@ OWN_CODES = 100
 """What ``producer run`` adds to an exit code of its own, so that its script's is not taken for it."""
 
 
+class BadUsage(LabError, ValueError):
+    """A command line that cannot be understood."""
+
+    exit_code = ExitCode.USAGE
+
+    @classmethod
+    def of(cls, error: click.UsageError) -> BadUsage:
+        """What click has to say, in the words of all errors."""
+        command = error.ctx.command_path if error.ctx else "producer"
+        return cls(error.format_message(), f"To read what it takes: {command} --help")
+
+
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn the lab's errors into words and an exit code, Ctrl-C into 130 and SIGTERM into 143."""
-    interrupt.listen()
+def _in_words() -> Iterator[None]:
+    """Turn click's errors into the lab's; no arguments at all are a question, and the help is the answer."""
     try:
         yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        raise BadUsage.of(error) from error
+
+
+@contextmanager
+def ending(added: int = 0) -> Iterator[None]:
+    """Turn the lab's and click's errors into words and an exit code.
+
+    Args:
+        added: What the command adds to the exit codes (``OWN_CODES``).
+    """
+    try:
+        with _in_words():
+            yield
     except LabError as error:
-        explain(error)
-        sys.exit(error.exit_code)
+        explain(error, added)
+        sys.exit(added + error.exit_code)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Likewise, and Ctrl-C into 130 and SIGTERM into 143."""
+    interrupt.listen()
+    try:
+        with ending():
+            yield
     except KeyboardInterrupt as stop:
         if sys.stderr.isatty():
             print(file=sys.stderr)  # the terminal has written ^C, and the prompt should not follow on that line
         _flush()
-        interrupt.leave(128 + (signal.SIGTERM if isinstance(stop, interrupt.Terminated) else signal.SIGINT))
-
-
-@contextmanager
-def apart() -> Iterator[None]:
-    """End with an exit code that is not taken for a script's (``OWN_CODES``)."""
-    try:
-        yield
-    except LabError as error:
-        explain(error, OWN_CODES)
-        sys.exit(OWN_CODES + error.exit_code)
-    except click.UsageError as error:
-        error.show()
-        sys.exit(OWN_CODES + ExitCode.USAGE)
+        terminated = isinstance(stop, interrupt.Terminated)
+        interrupt.leave(ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED)
 
 
 def explain(error: LabError, added: int = 0, where: str = "") -> None:
@@ -65,6 +88,11 @@ def explain(error: LabError, added: int = 0, where: str = "") -> None:
 def spoken(code: ExitCode) -> str:
     """The name of an exit code as one says it."""
     return code.name.lower().replace("_", " ")
+
+
+def table() -> str:
+    """The exit codes, one a line."""
+    return "\n".join(f"{code.value:>5}  {spoken(code)}: {code.meaning}" for code in ExitCode)
 
 
 def finish(runs: list[Run]) -> NoReturn:

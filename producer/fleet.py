@@ -24,7 +24,7 @@ def keep(hosts: int | None, slots: int | None, job_slots: int, durable: bool, as
     Raises:
         FleetFailed: It did not start, or ended by itself.
     """
-    from lab.cluster.embedded import EmbeddedFleet
+    from lab.fleet.embedded import EmbeddedFleet
 
     settings = Settings.from_env()
     size = replace(settings, hosts=hosts or settings.hosts, slots=slots or settings.slots)

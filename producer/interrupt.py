@@ -30,6 +30,8 @@ def listen() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # else it is ignored: a shell's background job
         signal.signal(signal.SIGINT, _interrupt)
+    if not hasattr(signal, "SIGALRM"):
+        return  # on Windows, where a wait can neither be woken nor a signal be told through a pipe
     signal.signal(signal.SIGALRM, lambda *_: None)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

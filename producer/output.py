@@ -5,15 +5,41 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+from lab.errors import ExitCode, LabError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 WIDEST = 110
+BROKEN_PIPE = 128 + 13
+"""What the shell says of a program that SIGPIPE ended; not every system has that signal."""
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
+
+
+class OutputFailed(LabError, OSError):
+    """What was found can not be written, or no longer."""
+
+    exit_code = ExitCode.OUTPUT_FAILED
+
+
+@contextmanager
+def written(name: str) -> Iterator[None]:
+    """Turn what the system says of a file that is written into an error that names it.
+
+    Raises:
+        OutputFailed: It cannot be written.
+    """
+    try:
+        yield
+    except OutputFailed:
+        raise
+    except OSError as exc:
+        raise OutputFailed(f"Cannot write {name!r}: {exc.strerror or exc}.", "Name another file.") from exc
 
 
 def write(text: str, stream: TextIO | None = None) -> None:
@@ -21,15 +47,25 @@ def write(text: str, stream: TextIO | None = None) -> None:
 
     Raises:
         SystemExit: The reader has gone (``producer ... | head``): with 141, as the shell says it of other programs.
+        OutputFailed: It cannot be written.
     """
     stream = stream or sys.stdout
-    try:
+    with _written_to(stream):
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
+
+
+@contextmanager
+def _written_to(stream: TextIO) -> Iterator[None]:
+    try:
+        with written(getattr(stream, "name", "the output")):
+            yield
+    except OutputFailed as exc:
         # Python flushes the stream once more when it ends; that must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        if isinstance(exc.__cause__, BrokenPipeError):
+            sys.exit(BROKEN_PIPE)
+        raise
 
 
 def write_json(value: Any, stream: TextIO | None = None) -> None:
@@ -54,11 +90,12 @@ def write_rich(parts: list[RenderableType], stream: TextIO | None = None) -> Non
 
     stream = stream or sys.stdout
     colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
-    console = Console(file=stream, color_system=colours, highlight=False, emoji=False)
+    console = Console(file=stream, color_system=colours, highlight=False, emoji=False, markup=False)
     console.width = min(console.width, WIDEST)
-    with console.capture() as captured:
+    with _written_to(stream), console.capture() as captured:  # which flushes the stream
         for part in parts:
-            console.print(part)
+            # a text that must not be broken, as it is to be copied, goes beyond the width
+            console.print(part, soft_wrap=getattr(part, "no_wrap", None) is True)
     write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()), stream)
 
 

@@ -16,7 +16,7 @@ from producer.output import duration, plain
 
 if TYPE_CHECKING:
     from lab.evidence import Result
-    from producer.compare import Comparison
+    from producer.comparison import Comparison
     from producer.machine import Machine
     from producer.runs import Link, Run
 
@@ -78,13 +78,14 @@ def crew(result: Result) -> str:
     hosts = {one.host for one in threads}
     if not threads:
         return ""
-    words = f"{_count(len(processes), 'process')} on {_count(len(hosts), 'host')}"
+    words = f"{counted(len(processes), 'process')} on {counted(len(hosts), 'host')}"
     if result.place == "threads" or len(threads) > len(processes):
-        words = f"{_count(len(threads), 'thread')} in {words}"
+        words = f"{counted(len(threads), 'thread')} in {words}"
     return f"by {words}"
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: ``1 process``, ``3 processes``."""
     plural = noun + ("es" if noun.endswith("s") else "s")
     return f"{number} {noun if number == 1 else plural}"
 
@@ -151,7 +152,7 @@ def _conditions(found: Comparison) -> Table:
 def machine(here: Machine, load_after: float) -> str:
     """The machine in a line."""
     gil = "with the GIL" if here.gil else "without a GIL"
-    cores = f"{here.cores} of {_count(here.cores_total, 'core')}"
+    cores = f"{here.cores} of {counted(here.cores_total, 'core')}"
     return f"{here.python} {gil}, {cores}, {here.system}, load {here.load} before, {load_after} after"
 
 
@@ -159,7 +160,7 @@ def link(found: Link) -> str:
     """The fleet and the way to it in a line."""
     slots = sum(host["slots"] for host in found.hosts)
     kind = "embedded, " if found.embedded else ""
-    fleet = f"{kind}{_count(len(found.hosts), 'host')} with {_count(slots, 'slot')}"
+    fleet = f"{kind}{counted(len(found.hosts), 'host')} with {counted(slots, 'slot')}"
     ping = f"a PING and its answer take {duration(found.round_trip)} (median)"
     if found.rtt:
         ping += f", {duration(found.round_trip_before)} without the {duration(found.rtt)} of --rtt"
@@ -172,7 +173,7 @@ def network(found: Link, cores: int) -> list[str]:
         return []
     all_here = found.hosts_here == len(found.hosts)
     hosts = "all" if all_here else f"{found.hosts_here} of {len(found.hosts)}"
-    shared = f"{hosts} hosts share one kernel and {_count(cores, 'core')} with this program"
+    shared = f"{hosts} hosts share one kernel and {counted(cores, 'core')} with this program"
     if found.rtt:
         return [f"{shared}; each connection to Redis has a distance added, so this shows round trips, not bandwidth"]
     return [f"{shared}: no network is between them. With one of 2 ms: --rtt 2ms"] if all_here else [shared]
@@ -187,8 +188,8 @@ def _verdict(found: Comparison) -> list[RenderableType]:
     failed = [run for run in found.runs if not run.ok]
     if not failed:
         claims = sum(len(run.result.checks) for run in found.runs)
-        return [Text(f"All {claims} claims of {_count(len(found.runs), 'run')} held.", GOOD)]
-    lines: list[RenderableType] = [Text(f"{len(failed)} of {_count(len(found.runs), 'run')} failed:", BAD)]
+        return [Text(f"All {claims} claims of {counted(len(found.runs), 'run')} held.", GOOD)]
+    lines: list[RenderableType] = [Text(f"{len(failed)} of {counted(len(found.runs), 'run')} failed:", BAD)]
     lines += [Text(f"  {run.name}: {failure}") for run in failed for failure in run.failures()]
     first = failed[0].result
     return [*lines, f"To see one in full: producer demo {first.concept} --on {first.place}"]

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import lab
-from lab.cluster.fleet import kernel
 from lab.errors import LabError
 from lab.evidence import Result
+from lab.fleet.hosts import kernel
 from producer.capture import STDERR, STDOUT, Capture
 from producer.progress import Progress
 
@@ -118,7 +118,7 @@ def opened(places: list[str], progress: Progress, rtt: float = 0.0) -> Iterator[
             contexts[place] = ctx = lab.get_context(place)
             if place == "cluster":
                 stack.callback(ctx.close)
-                ctx.delay_line = bool(rtt)
+                ctx.delay_line, ctx.tell = bool(rtt), False  # said here
                 progress.say("cluster: connecting to the fleet, or starting one ...")
                 ctx.connect()
         progress.clear()
@@ -142,8 +142,7 @@ def run(concept: str, ctx: Any) -> Run:
         return Run(result, error, traceback.format_exc(), code)
 
 
-def run_captured(concept: str, ctx: Any, capture: Capture) -> Run:
-    """Run a concept in a place, and keep what it and its children printed with the outcome."""
-    outcome = run(concept, ctx)
+def captured(outcome: Run, capture: Capture) -> Run:
+    """The outcome of a run that has just ended, with what it and its children printed."""
     outcome.stdout, outcome.stderr = capture.take(STDOUT), capture.take(STDERR)
     return outcome

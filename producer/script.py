@@ -1,42 +1,105 @@
-"""Running a script in a place, as ``python SCRIPT.py`` would run it.
+"""Running a script in a place, as ``python SCRIPT.py`` would run it; or ``python -m MODULE``, or ``python -``.
 
 The command replaces this process by a fresh interpreter (``exec``), which runs this module: so the script meets no trace
 of the command line's own modules, signal handlers and threads. Its exit code is passed through. The producer's own ends
 are told apart by ``errors.OWN_CODES``: 104 is "broker unreachable", 4 is what the script made of 4.
+
+The script is compiled before anything else happens. A fleet that exists is connected to before the script begins, as one
+that cannot be reached is best told then; an embedded one is started by the script's first ``import multiprocessing``, so
+that a script without it needs none, and one with it does not meet the time of the start in its own measurements.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
-from multiprocessing import context, get_context
+from collections.abc import Sequence
+from functools import partial
+from multiprocessing import context, get_context, util
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import lab
-from lab import source
-from lab.errors import LabError
-from lab.standin import StandIn
+from lab import mainmodule
+from lab.errors import ExitCode, LabError
+from lab.program import along, source
+from lab.program.standin import StandIn
+from lab.settings import Settings
 from producer import errors
 
+if TYPE_CHECKING:
+    from lab.trace.context import Tracing
 
-def hand_over(script: str, place: str, args: list[str]) -> NoReturn:
+STDIN = "<stdin>"
+"""What Python calls a program that comes on standard input."""
+
+
+def hand_over(
+    script: str, place: str, args: list[str], trace: str = "", report: str = "", with_it: Sequence[str] = ()
+) -> NoReturn:
     """Become the interpreter that runs a script in a place; does not return.
 
     Args:
-        script: Path of the script.
+        script: Path of the script; ``-`` for standard input, ``-m`` for the module that the first argument names.
         place: One of ``lab.PLACES``.
         args: What the script finds in ``sys.argv[1:]``.
+        trace: File for a trace; empty for none.
+        report: File for a report; empty for none.
+        with_it: Data files, and folders of them, that travel with the script.
 
     Raises:
         BadName: There is no such file, or it cannot be read.
     """
-    _check_file(script)
+    if script not in ("-", "-m"):
+        _check_file(script)
     sys.stdout.flush()
     sys.stderr.flush()
+    os.execv(sys.executable, command(script, place, args, trace, report, with_it))  # noqa: S606
+
+
+def detach(script: str, place: str, args: list[str], traced: bool, has_files: bool, restart: bool) -> None:
+    """Leave a script to the fleet (``producer.jobs.detach``).
+
+    Args:
+        script: As for ``hand_over``.
+        place: Likewise; the cluster.
+        args: Likewise.
+        traced: Whether a trace or a report was asked for.
+        has_files: Whether data files are to travel with it.
+        restart: Whether it may be started again when its host dies.
+
+    Raises:
+        BadUsage: What was asked for needs this terminal.
+    """
+    from producer.jobs import detach as detaching
+
+    if place != "cluster":
+        raise errors.BadUsage(
+            f"Only a fleet outlives this command, and --on {place} is this machine.", "Leave out --on."
+        )
+    if traced:
+        raise errors.BadUsage(
+            "A trace and a report are written by the command that they are asked of, which --detach does not wait for.",
+            "Leave out --detach, or --trace and --report.",
+        )
+    if has_files:
+        raise errors.BadUsage(
+            "What --with sends along goes to the processes of a program that runs here, and --detach leaves it to a host.",
+            "Put the files on every host, and leave --with out.",
+        )
+    if script not in ("-", "-m"):
+        _check_file(script)
+    detaching.run(script, args, restart)
+
+
+def command(
+    script: str, place: str, args: list[str], trace: str = "", report: str = "", with_it: Sequence[str] = ()
+) -> list[str]:
+    """The command line of that interpreter."""
     # -P: what lies in the current directory is not to be taken for a part of this program
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "producer.script", place, script, *args])  # noqa: S606
+    return [sys.executable, "-P", "-m", "producer.script", trace, report, json.dumps(with_it), place, script, *args]
 
 
 def _check_file(script: str) -> None:
@@ -56,42 +119,103 @@ def _check_file(script: str) -> None:
         ) from exc
 
 
-def main(place: str, script: str, *args: str) -> None:
+def main(place: str, script: str, *args: str, trace: str = "", report: str = "", with_it: Sequence[str] = ()) -> None:
     """Run a script in this process, which does nothing else."""
-    path = os.path.abspath(script)
-    root = os.path.dirname(os.path.realpath(script))
+    sys.excepthook = _show
+    # at once: the script may change the directory
+    trace, report = (os.path.abspath(path) if path else "" for path in (trace, report))
+    of_module, stdin = script == "-m", script == "-"
+    name = args[0] if of_module else script
+    root = os.getcwd() if of_module or stdin else os.path.dirname(os.path.realpath(script))
+    path = STDIN if stdin else os.path.abspath(script)
+    files = {STDIN: sys.stdin.buffer.read()} if stdin else None
+    own = source.Own(root, files, _stand_in(place, root, name, trace, report))
     try:
-        own = _enter(place, root)
+        (along.take if place == "cluster" else along.check)(with_it)
+        code = None if of_module else own.compiled(path, "__main__")
+        _enter(place, own, bool(trace or report))
     except LabError as exc:
         _leave(exc)
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.argv[:] = [script, *args]
-    sys.path.insert(0, root)
-    sys.excepthook = _show
+    except SyntaxError as exc:
+        if stdin:  # which was read already
+            traceback.print_exception(exc.with_traceback(None))
+            sys.exit(1)
+        # Python says best what is wrong with a file that it cannot run; of one that is no text, compile() knows less
+        os.execv(sys.executable, [sys.executable, script, *args])  # noqa: S606
+    if stdin and place == "processes":
+        from lab import byvalue
+
+        byvalue.install()  # no child of this host finds a file to run again either
+    sys.argv[:] = args if of_module else [script, *args]
+    sys.path.insert(0, "" if stdin else root)
+    if place == "cluster" and Settings.from_env().broker_url:
+        _warn(root, name if of_module else files[STDIN] if files else path)
     _forget_producer()
     try:
-        own.run_as_main(path, "__main__")
+        if of_module:
+            own.run_module_as_main(name)
+        else:
+            own.run_as_main(path, "__main__", code)
+        if mainmodule.told:
+            sys.exit(errors.OWN_CODES + ExitCode.CANNOT_LOAD)
     except LabError as exc:
         _leave(exc, root)
-    except SyntaxError as exc:
-        exc.filename = exc.filename or script  # Python does not name a file that is no text at all
-        raise
 
 
-def _enter(place: str, root: str) -> source.Own:
+def _stand_in(place: str, root: str, script: str, trace: str, report: str) -> StandIn | None:
+    if trace or report:
+        return _traced(place, root, script, trace, report)
+    return None if place == "processes" else StandIn(place, partial(_context, place))
+
+
+def _enter(place: str, own: source.Own, traced: bool) -> None:
     """Make a place what the script's ``import multiprocessing`` means."""
-    ctx = lab.get_context(place)
     if place == "processes":
         # the standard library's own, whose default start method is the place's until the script sets one
         default: Any = context._default_context
-        default._default_context = get_context(ctx.get_start_method())
-        return source.Own(root)
+        default._default_context = get_context(lab.get_context(place).get_start_method())
+    if own.stand_in is None:
+        return
     if place == "cluster":
-        ctx.connect()
-    own = source.Own(root, stand_in=StandIn(ctx))
+        from producer import stayed
+
+        stayed.watch(own.root)
+    if traced or (place == "cluster" and Settings.from_env().broker_url):
+        _ = own.stand_in.ctx  # made now, and connected; a record begins with it
     own.install()
-    return own
+
+
+def _warn(root: str, main: str | bytes) -> None:
+    """Name what the hosts of a fleet that was there before lack of what the program imports."""
+    from lab.store import run as runs
+    from producer import lacking
+
+    if (run := runs.current()) is not None:
+        lacking.warn(root, main, run.store)
+
+
+def _traced(place: str, root: str, script: str, trace: str, report: str) -> StandIn:
+    """A stand-in with a record, which is written when the script's children have ended, and while there is a fleet."""
+    from lab.trace import script as traced
+    from producer.trace import written
+
+    def keep(tracing: Tracing) -> None:
+        util.Finalize(None, lambda: written.write(trace, report, [tracing.end()]), exitpriority=-50)
+
+    return traced.stand_in(place, partial(_context, place), root, os.path.basename(script), keep)
+
+
+def _context(place: str) -> Any:
+    """The context of a place, ready for use."""
+    ctx = lab.get_context(place)
+    if place == "cluster":
+        try:
+            ctx.connect()
+        except KeyboardInterrupt:  # it is the start of a fleet that is broken off; the script is not at fault
+            sys.exit(130)
+    return ctx
 
 
 def _forget_producer() -> None:
@@ -115,4 +239,4 @@ def _leave(exc: LabError, root: str = "") -> NoReturn:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[4:], trace=sys.argv[1], report=sys.argv[2], with_it=json.loads(sys.argv[3]))

@@ -12,9 +12,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
-from lab import source
 from lab.errors import ExitCode, LabError
-from lab.target import Target, load_module
+from lab.program import source
+from lab.program.target import Target, load_module
 
 
 class BadTarget(LabError, ValueError):
@@ -51,7 +51,7 @@ def resolve(text: str) -> Target:
 def send_along(target: Target) -> None:
     """Have the hosts of a cluster get the source of a function's module from this program, unless it is installed.
 
-    The module counts as the program's main one: what lies beside it and is imported goes along (``lab.cluster.program``).
+    The module counts as the program's main one: what lies beside it and is imported goes along (``lab.program.shipped``).
     """
     file = getattr(load_module(target.module), "__file__", None)
     if not file:

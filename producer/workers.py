@@ -48,9 +48,11 @@ def hosts_table(hosts: list[dict[str, Any]]) -> Table:
     from rich.table import Table
 
     table = Table.grid(padding=(0, 3))
-    table.add_row("HOST", "PID", "SLOTS", "BUSY", "PING", "UP", "VERSION", "KEY", style="bold")
+    table.add_row("HOST", "PID", "SLOTS", "BUSY", "PING", "UP", "VERSION", "PYTHON", "KEY", style="bold")
     for host in hosts:
         numbers = (str(host[name]) for name in ("pid", "slots", "busy"))
         ping = output.duration(host["ping"]) if host.get("ping") is not None else "silent"
-        table.add_row(host["name"], *numbers, ping, output.duration(host["age"]), host["version"], host["key"])
+        table.add_row(
+            host["name"], *numbers, ping, output.duration(host["age"]), host["version"], host["python"], host["key"]
+        )
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -10,11 +11,16 @@ from typing import Any
 import pytest
 
 import lab
-from lab.cluster.run import Run
-from lab.cluster.store import Store
-from tests import composed
-from tests.proxy import Proxy
-from tests.server import Server
+from lab.store.run import Run
+from lab.store.store import Store
+from tests.kit import composed
+from tests.kit.proxy import Proxy
+from tests.kit.server import Server
+
+# A shell without job control has what it starts in the background ignore SIGINT, and every process below inherits that: who
+# is interrupted here, as by Ctrl-C, would never learn of it. What producers do that are started so, test_cli.py has.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from dataclasses import replace
 
 import click
 
-from lab.cluster.store import Store
 from lab.errors import BadSettings, BrokerUnreachable, LabError, NotTrusted
 from lab.settings import Settings
+from lab.store.store import Store
+from worker.name import default_name
 
 PROCESSES, JOB_QUEUES = "processes", ("jobs", "jobs.long")
 
@@ -25,13 +25,13 @@ def check_queues(_ctx: click.Context, _param: click.Parameter, text: str) -> lis
 
 
 @click.command()
-@click.option("--slots", type=click.IntRange(1, 1000), help="Processes to run at once (CROSSHOST_SLOTS, default 4).")
+@click.option("--slots", type=click.IntRange(1, 1000), help="Places to compute (CROSSHOST_SLOTS, default 4).")
 @click.option("--name", help="Name of this host in reports (CROSSHOST_HOST, default the machine's host name).")
 @click.option("--queues", default=PROCESSES, callback=check_queues, show_default=True,
               help="What to take: processes, or for a worker that does jobs: jobs,jobs.long, or one of them.")  # fmt: skip
 @click.option("--loglevel", default="WARNING", show_default=True)
 def main(slots: int | None, name: str | None, queues: list[str], loglevel: str) -> None:
-    """Run a Celery worker whose slots each run one process of whoever asks for it, or one chunk of a job.
+    """Run a Celery worker that runs processes for whoever asks for them, or chunks of jobs.
 
     It reads CROSSHOST_BROKER_URL and CROSSHOST_AUTHKEY or CROSSHOST_AUTHKEY_FILE.
     """
@@ -55,19 +55,22 @@ def run(slots: int | None, name: str | None, queues: list[str], loglevel: str) -
             "A worker needs a broker: CROSSHOST_BROKER_URL is not set.",
             "Point it at a Redis, or let one command start everything: producer fleet",
         )
-    settings = replace(settings, slots=slots or settings.slots, host=name or settings.host or socket.gethostname())
+    host = name or settings.host or default_name(settings.broker_url)
+    settings = replace(settings, slots=slots or settings.slots, host=host)
     settings.require_key()
     os.environ["CROSSHOST_HOST"] = settings.host  # what the processes that run here say they run on
     _check_certificate(settings)
-    from worker import app
+    from worker import app, pool
 
     processes = queues == [PROCESSES]
-    make, node = (app.worker_app, "crosshost") if processes else (app.job_worker_app, "jobs")
-    make(settings).worker_main(
-        ["worker", "--pool=prefork", f"--concurrency={settings.slots}", f"--hostname={settings.host}@{node}",
-         f"--queues={','.join(queues)}", "--without-gossip", "--without-mingle", "--without-heartbeat",
-         "--task-events", f"--loglevel={loglevel}"]
+    # forked here, as long as this process has one thread
+    made = app.worker_app(settings, pool.Supervision(settings)) if processes else app.job_worker_app(settings)
+    worker = made.Worker(  # what the command "celery worker" makes, without importing all of its commands
+        hostname=f"{settings.host}@{'crosshost' if processes else 'jobs'}", concurrency=settings.slots, queues=queues,
+        pool_cls="worker.pool:Processes" if processes else "prefork",
+        without_gossip=True, without_mingle=True, without_heartbeat=True, task_events=True, loglevel=loglevel,
     )  # fmt: skip
+    worker.start()
 
 
 def _check_certificate(settings: Settings) -> None:

@@ -2,56 +2,74 @@
 
 from __future__ import annotations
 
+import platform
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from celery import Celery, Task, bootsteps
+import redis
+from billiard.process import current_process
+from celery import Celery, bootsteps
+from celery.signals import worker_process_init
 
-import lab
-from lab.cluster import deadletters, wire
-from lab.cluster.engine import DEAD_KEY, PROCESS_QUEUE, PROCESS_TASK, make_app
-from lab.cluster.fleet import JOBS, host_key, hosts_key, kernel
-from lab.cluster.jobapp import make_job_app
-from lab.cluster.store import Store
-from lab.errors import BrokerUnreachable
+from lab.errors import BrokerUnreachable, LabError, RedisFull
+from lab.fleet import packages
+from lab.fleet.engine import DEAD_KEY, PROCESS_QUEUE, PROCESS_TASK, make_app
+from lab.fleet.hosts import JOBS, host_key, hosts_key, kernel
+from lab.jobs.app import make_job_app
 from lab.settings import Settings
-from worker import health, host
-from worker.archives import Archives
+from lab.store.store import Store
+from lab.version import __version__
+from onloan import deadletters
+from worker import health
+from worker.counting import Counting
 from worker.events import send_on_request
 from worker.jobs import MODULES
-from worker.supervisor import Refused, Supervisor
+from worker.lifeline import end_with_parent
+from worker.placement import ALIAS, Placement
+from worker.pool import Supervision, Taken
 
 
-def worker_app(settings: Settings) -> Celery:
+def worker_app(settings: Settings, supervision: Supervision) -> Celery:
     """The app of one host.
+
+    Args:
+        settings: The host's settings.
+        supervision: Its supervisor, forked before this process has threads.
 
     Raises:
         BadSettings: There is no authkey; a fleet without one does not start.
     """
     settings.require_key()
-    app: Celery = make_app(settings)
-    store, archives = Store(settings.broker_url, settings.outage), Archives()
+    placement, store = Placement(settings), Store(settings.broker_url, settings.outage)
+    # A process cannot go on elsewhere: when the host is told to stop it ends at once, and its parent learns of it now.
+    app: Any = make_app(settings, carrier=ALIAS, placement=placement, ends_at_once=_is_process)
 
-    host.install(app)
-
-    class Start(Task):  # type: ignore[type-arg]
+    def not_started(taken: Taken, reason: str) -> None:
         """A start that failed or was refused: nobody waits for its result, so it becomes a dead letter."""
+        said = deadletters.letter(reason, PROCESS_QUEUE, PROCESS_TASK, taken.id, 1)
+        deadletters.add(store.call, DEAD_KEY, said, f"{taken.run} {taken.process}")
 
-        def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-            reason = str(exc) if isinstance(exc, Refused) else f"{type(exc).__name__}: {exc}"
-            said = deadletters.letter(reason, PROCESS_QUEUE, PROCESS_TASK, task_id, 1)
-            deadletters.add(store.call, DEAD_KEY, said, repr(args))
+    app.settings, app.supervision, app.not_started = settings, supervision, not_started
+    app.placement = placement
+    app.conf.update(
+        worker_prefetch_multiplier=0, worker_disable_prefetch=False
+    )  # how much is taken is the placement's to say
 
-    @app.task(name=PROCESS_TASK, bind=True, base=Start, throws=(Refused,))
-    def process(self: Any, run_id: str, process_id: str, again: bool = False) -> int | None:
-        """Take a process that waits in Redis and be its host until it ends; ``again`` if an earlier message may be lost."""
-        redelivered = bool(self.request.delivery_info.get("redelivered")) or again is True
-        return Supervisor(settings, store, str(run_id), str(process_id), archives, redelivered).supervise()
+    @app.task(name=PROCESS_TASK)  # type: ignore[untyped-decorator]
+    def process(run_id: str, process_id: str, again: bool = False) -> None:
+        """Take a process that waits in Redis, and be its host until it ends; ``again`` if an earlier message may be lost."""
+        raise NotImplementedError("the pool passes this on to the supervisor")
 
-    app.steps["consumer"].add(announcement(settings))
+    app.steps["consumer"].add(announcement(settings, load=placement.load))
     send_on_request(app)
-    return app
+    celery_app: Celery = app
+    return celery_app
+
+
+def _is_process(request: Any) -> bool:
+    return bool(request.task.name == PROCESS_TASK)
 
 
 def job_worker_app(settings: Settings) -> Celery:
@@ -60,9 +78,8 @@ def job_worker_app(settings: Settings) -> Celery:
     Raises:
         BadSettings: There is no authkey.
     """
-    app = make_job_app(settings)
-    host.install(app)
-    app.task_cls = "worker.jobs.task:JobTask"  # Celery's own tasks check signatures too: a starmap can call any task
+    app: Any = make_job_app(settings)
+    app.task_cls = "worker.jobs.task:JobTask"  # Celery's own tasks are sealed too: a starmap can call any task
     app.conf.update(
         imports=MODULES,
         # An outage of Redis must not turn a chunk that is done into a failed one, nor lose the last step of a chord.
@@ -77,13 +94,27 @@ def job_worker_app(settings: Settings) -> Celery:
             "interval_max": 1.0,
         },
     )
-    app.steps["consumer"].add(announcement(settings, JOBS))
+    worker_process_init.connect(_end_with_worker, dispatch_uid="end with the worker")
+    app.counting = Counting(Store(settings.broker_url), settings.host, JOBS)  # without patience, as the announcement is
+    app.steps["consumer"].add(announcement(settings, JOBS, tell=app.counting.tell))
     send_on_request(app)
-    return app
+    job_app: Celery = app
+    return job_app
 
 
-def announcement(settings: Settings, kind: str = "") -> type[bootsteps.StartStopStep]:
-    """The part of a worker that announces it as a host of a kind."""
+def _end_with_worker(**_: Any) -> None:
+    """A worker that is killed tells its pool's processes nothing, and each holds the pipe open that the others read."""
+    process: Any = current_process()
+    end_with_parent(process._parent_pid)
+
+
+def announcement(
+    settings: Settings,
+    kind: str = "",
+    load: Callable[[], dict[str, Any]] = dict,
+    tell: Callable[[], object] = lambda: None,
+) -> type[bootsteps.StartStopStep]:
+    """The part of a worker that announces it as a host of a kind, with its load, and tells what it has counted."""
     announcer = Store(settings.broker_url)  # without patience, as it speaks in the worker's own loop
 
     class Announce(bootsteps.StartStopStep):
@@ -94,16 +125,22 @@ def announcement(settings: Settings, kind: str = "") -> type[bootsteps.StartStop
 
         def start(self, parent: Any) -> None:
             self.stop(parent)
-            started = int(time.time())
+            started, ahead = time.time(), 0.0
             with suppress(BrokerUnreachable):  # Redis went away again: its clock is better, but ours will do
-                started = int(announcer.call("TIME")[0])
+                seconds, micros = announcer.call("TIME")
+                started = int(seconds) + int(micros) / 1e6
+                ahead = time.time() - started
+            self.packages = packages.written(packages.here())
             self.announcement = {
                 "pid": parent.pid,
                 "slots": parent.pool.num_processes,
-                "version": lab.__version__,
-                "key": wire.fingerprint(settings.authkey),
-                "started": started * 1000,
+                "version": __version__,
+                "key": settings.keyring.fingerprints(),
+                "started": int(started * 1000),
                 "kernel": kernel(),
+                "python": platform.python_version(),
+                "packages": packages.digest(self.packages),
+                "clock": int(ahead * 1000),
             }
             self.beat()
             self.timer = parent.timer.call_repeatedly(settings.lease / 3, self.beat)
@@ -120,16 +157,24 @@ def announcement(settings: Settings, kind: str = "") -> type[bootsteps.StartStop
 
         def beat(self) -> None:
             key, lease = host_key(settings.host, kind), int(settings.lease * 1000)
-            fields = [str(part) for pair in self.announcement.items() for part in pair]
+            self.announcement["key"] = settings.keyring.fingerprints()  # it may have been exchanged
+            fields = [str(part) for pair in (self.announcement | load()).items() for part in pair]
+            listed = packages.key(self.announcement["packages"])
             with suppress(BrokerUnreachable):  # the next beat tries again
-                announcer.pipeline(
-                    [
-                        ("HSET", key, *fields),
-                        ("PEXPIRE", key, lease),
-                        ("SADD", hosts_key(kind), settings.host),
-                        ("PEXPIRE", hosts_key(kind), lease * 10),
-                    ]
-                )
+                with suppress(RedisFull):  # what is there already has been renewed
+                    *_, there = announcer.pipeline(
+                        [
+                            ("HSET", key, *fields),
+                            ("PEXPIRE", key, lease),
+                            ("SADD", hosts_key(kind), settings.host),
+                            ("PEXPIRE", hosts_key(kind), lease * 10),
+                            ("PEXPIRE", listed, lease * 10),
+                        ]
+                    )
+                    if not there:
+                        announcer.call("SET", listed, self.packages, "PX", lease * 10)
                 health.announced(settings.lease)
+            with suppress(LabError, OSError, redis.RedisError):
+                tell()
 
     return Announce

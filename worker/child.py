@@ -1,4 +1,4 @@
-"""What runs in the child that a slot forks: verify, become the process that was sent, run it."""
+"""What runs in the child that a forker forks: verify, become the process that was sent, run it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ from contextlib import suppress
 from multiprocessing import process, reduction, spawn
 from typing import Any
 
-from celery import platforms
-
-from lab.cluster import deadletters
-from lab.cluster import run as runs
-from lab.cluster.engine import DEAD_KEY, PROCESS_QUEUE, PROCESS_TASK
-from lab.cluster.process import revealed_authkey, unpack_head
-from lab.cluster.program import Program
-from lab.cluster.run import MAIL, Run
+from lab.cluster.context import default_context
+from lab.cluster.process import authkey_of, unpack_head
+from lab.cluster.share import HOST
 from lab.errors import CannotLoad, LabError
-from lab.source import Own, from_program
+from lab.fleet.counts import COUNTER
+from lab.fleet.engine import DEAD_KEY, PROCESS_QUEUE, PROCESS_TASK
+from lab.mainmodule import Unguarded
+from lab.program import along, limits
+from lab.program.shipped import Program
+from lab.program.source import Own, from_program
+from lab.store import ledger
+from lab.store import run as runs
+from lab.store.run import MAIL, Run
+from onloan import deadletters
+from worker import copies, dump
+from worker.lifeline import end_with_parent
 
 _MAIN = process.current_process()
 RESET_SIGNALS = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGALRM")
@@ -34,49 +40,53 @@ class Child:
 
     Args:
         run: The run that the process belongs to, as this process.
-        payload: The packed process (``lab.cluster.process.pack``), signature verified.
-        archive: The source of its program, signature verified; None if it comes without.
-        stdout: Descriptor to use as standard output; the supervisor reads its other end.
-        stderr: Likewise, standard error.
-        parent: Both ends of a pipe; the first is the sentinel of ``parent_process()``, and the supervisor closes the second
-            when the parent has ended, wherever that was.
+        descriptors: Of files with the packed process (``lab.cluster.process.pack``) and the source of its program (empty if
+            it comes without), opened; what to use as standard output and as standard error; an end of a
+            pipe, the sentinel of ``parent_process()``: the supervisor closes the other when the parent has ended, wherever
+            that was; the end of a pipe for the stacks of its threads; an end of the socket for what the processes of this
+            host share; a file to count in (``lab.fleet.counts``); and its ledger (``lab.store.ledger``).
+        forsake: Closes what the forker has open.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        payload: memoryview,
-        archive: bytes | None,
-        stdout: int,
-        stderr: int,
-        parent: tuple[int, int],
-    ) -> None:
-        self._run, self._payload, self._archive, self._stdout, self._stderr = run, payload, archive, stdout, stderr
-        self._parent = parent
+    def __init__(self, run: Run, descriptors: list[int], forsake: Callable[[], None]) -> None:
+        self._run, self._forsake = run, forsake
+        self._payload_file, self._archive_file, self._stdout, self._stderr, *others = descriptors
+        self._parent, self._dump, self._share, self._counts, self._ledger = others
+        self._forker = os.getpid()
         self._mailbox = ""
 
     def _bootstrap(self, parent_sentinel: int) -> int:
-        parent_sentinel, write_end = self._parent  # the one that was given tells of the slot's end
-        os.close(write_end)
-        platforms.set_pdeathsig("SIGKILL")  # type: ignore[attr-defined]  # a child whose slot is killed must not go on unsupervised
+        parent_sentinel = self._parent  # the one that was given tells of the forker's end
+        end_with_parent(self._forker)  # nobody goes on unsupervised
+        self._forsake()
         self._take_over_streams()
         for name in RESET_SIGNALS:
             signal.signal(getattr(signal, name), signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        dump.enable(self._dump)
+        HOST.join(self._share)
+        COUNTER.join(self._counts)
+        ledger.OWN.join(self._ledger)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         _forget_celery_logging()
-        _restore_tmpdir()
+        restore_tmpdir()
+        self._payload, self._archive = memoryview(contents(self._payload_file)), contents(self._archive_file)
+        limits.impose(self._run.settings)  # from here on, what goes beyond them can be told
         try:
             process_obj = self._load()
         except LabError as exc:
-            sys.stderr.write(f"{exc}\n")
+            if not isinstance(exc, Unguarded):  # which the parent tells, once for all that it has started
+                sys.stderr.write(f"{exc}\n")
             self._report(exc)
             return 1
         except BaseException as exc:  # noqa: BLE001 - whatever unpickling runs: it costs this process and nobody else
+            limits.mark(exc)
             sys.stderr.write(f"Process on host {self._run.settings.host} could not be loaded:\n")
             traceback.print_exception(exc.with_traceback(from_program(exc.__traceback__)))
             self._report(exc)
             return 1
+        if self._run.settings.process_memory or self._run.settings.process_files:
+            process_obj.run = limits.marking(process_obj.run)
         return int(process_obj._bootstrap(parent_sentinel))
 
     def _load(self) -> Any:
@@ -89,10 +99,10 @@ class Child:
                 "Pickled functions need the same version on both sides.",
             )
         main: Any = _MAIN
-        process._current_process = main  # type: ignore[attr-defined]  # in the slot it is billiard's
+        process._current_process = main  # type: ignore[attr-defined]  # in the worker it is Celery's
         sys.modules["__main__"] = types.ModuleType("__main__")  # not the worker's
         main._inheriting = True  # so that a main module without a guard gets spawn's error, not a chain of processes
-        main.authkey = revealed_authkey(self._run, head)
+        main.authkey = authkey_of(head)
         try:
             self._prepare(head)
             process_obj = reduction.ForkingPickler.loads(pickled)
@@ -103,17 +113,19 @@ class Child:
 
     def _prepare(self, head: dict[str, Any]) -> None:
         """Become like the parent: its paths, its arguments, its main module."""
-        if self._archive is None:
+        if not self._archive:
             spawn.prepare(_usable_here(head["prepare"], lambda _: False))
             return
         program = Program.unpack(self._archive)
-        own = program.install(head["program"])
-        _make_way_for(own)
+        own = program.install(head["program"], default_context())
+        make_way_for(own)
         prepare = _usable_here(head["prepare"], own.has)
+        if program.data and not along.are_here(program.data):
+            _bring(program, head["program"], head["prepare"].get("dir"), prepare)
         if program.main:
             prepare.pop("init_main_from_path", None)
         spawn.prepare(prepare)
-        if program.main:
+        if program.main and head["runs_main"]:
             own.run_as_main(program.main, "__mp_main__")
 
     def _report(self, exc: BaseException) -> None:
@@ -123,10 +135,17 @@ class Child:
         if lacks:
             sys.stderr.write(f"{CannotLoad.on(self._run.settings.host, error, lacks)}\n")
         sys.stderr.flush()
-        event = {"event": "unloadable", "process": self._run.me, "host": self._run.settings.host, "error": error}
+        event: dict[str, Any] = {
+            "event": "unloadable",
+            "process": self._run.me,
+            "host": self._run.settings.host,
+            "error": error,
+        }
         with suppress(LabError):
             said = deadletters.letter(error, PROCESS_QUEUE, PROCESS_TASK, self._run.me, 1)
             deadletters.add(self._run.store.call, DEAD_KEY, said)
+            if isinstance(exc, Unguarded):
+                event["unguarded"] = [exc.message, exc.hint]
             if self._mailbox:  # else it was not read so far as to know whom to tell
                 self._run.eval(MAIL, [self._mailbox], self._run.letter(self._mailbox, **event, lacks=lacks))
 
@@ -137,6 +156,25 @@ class Child:
         # line buffering only where a person would see it: the terminal is the parent's, so what is printed shows at once
         sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
         sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def _bring(program: Program, digest: str, directory: str | None, prepare: dict[str, Any]) -> None:
+    """Put copies of the data that came with a program where this process finds them, and have it begin among them."""
+    assert copies.HERE is not None
+    made = copies.HERE.of(digest, {path: program.files[path] for path in program.data})
+    along.redirect(program.data, made)
+    if directory and os.path.isdir(made + directory):
+        prepare["dir"] = made + directory
+
+
+def contents(fd: int) -> bytes:
+    """All bytes of a file; without moving its offset, which others share who read the same file."""
+    size, parts, at = os.fstat(fd).st_size, [], 0
+    while at < size and (part := os.pread(fd, size - at, at)):
+        parts.append(part)
+        at += len(part)
+    os.close(fd)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _usable_here(prepare: dict[str, Any], sent: Callable[[str], bool]) -> dict[str, Any]:
@@ -151,14 +189,15 @@ def _usable_here(prepare: dict[str, Any], sent: Callable[[str], bool]) -> dict[s
     return data
 
 
-def _make_way_for(own: Own) -> None:
+def make_way_for(own: Own) -> None:
     """Let the program have a module of its own by the name of the worker's package; nothing here needs the name."""
     if own.has_module("worker"):
         for name in [name for name in sys.modules if name.partition(".")[0] == "worker"]:
             del sys.modules[name]
 
 
-def _restore_tmpdir() -> None:
+def restore_tmpdir() -> None:
+    """Let the program have the directory for temporary files that this machine has, not the host's own."""
     ours = os.environ.pop("CROSSHOST_TMPDIR", None)
     if ours is not None:
         os.environ.pop("TMPDIR", None)
@@ -168,6 +207,8 @@ def _restore_tmpdir() -> None:
 
 def _forget_celery_logging() -> None:
     # the program's own logging starts from the interpreter's defaults, as in a spawned child
+    ours = logging.getLogger("crosshost")
+    ours.handlers, ours.propagate = [], True
     root = logging.getLogger()
     root.handlers.clear()
     root.setLevel(logging.WARNING)

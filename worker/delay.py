@@ -2,7 +2,7 @@
 
 What arrives at one end of a connection leaves at the other half a round trip later, in the same pieces and the same order.
 That is a distance, not a bandwidth: what is on the way does not hold up what comes after it, so pipelining gains as much as
-it does on a network. It needs no privilege and no kernel module. Who sets the round trip, and how: ``lab.cluster.distance``.
+it does on a network. It needs no privilege and no kernel module. Who sets the round trip, and how: ``lab.fleet.distance``.
 
 Accuracy: nothing arrives early. On a machine with a core to spare a PING rises by the round trip and 0.1 to 0.2 ms more, as
 the line is woken twice for it; where all cores are busy by more. It waits by ``select``, which takes microseconds (epoll,
@@ -24,7 +24,7 @@ from typing import Any
 
 import click
 
-from lab.cluster.distance import COMMAND, LONGEST
+from lab.fleet.distance import COMMAND, LONGEST
 
 WINDOW = 16 << 20
 """Bytes on the way in one direction of a connection; beyond it the sender waits, as with TCP."""

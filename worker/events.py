@@ -33,7 +33,9 @@ def send_on_request(app: Celery) -> None:
 class Events(bootsteps.StartStopStep):
     """Turns Celery's event dispatcher on when a monitor asks, and off when it no longer does."""
 
-    requires = ("celery.worker.consumer.events:Events",)
+    # After the tasks: a task's strategy remembers whether the dispatcher was on when it was built. Built after this step had
+    # turned it off, it would never tell that a task was received or has succeeded, whoever asks.
+    requires = ("celery.worker.consumer.events:Events", "celery.worker.consumer.tasks:Tasks")
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)

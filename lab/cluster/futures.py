@@ -15,18 +15,22 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, process
-from concurrent.futures._base import LOGGER
+from concurrent.futures._base import CANCELLED, LOGGER
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from multiprocessing import util
-from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
-from lab.cluster import pool
-from lab.cluster.pool import MAX_DEATHS, PoolWorker
-from lab.errors import ExitCode, LabError, WorkerLost
+from lab import byvalue, spans
+from lab.buffers import Nested, load_nested
+from lab.cluster import current, pool
+from lab.cluster.failure import Failure
+from lab.cluster.pool import PoolWorker, buffered
+from lab.errors import CallEnded, ExitCode, LabError, WorkerLost
+from lab.program import datafile, limits
 
 T = TypeVar("T")
 
@@ -56,44 +60,54 @@ class ClusterExecutor(process.ProcessPoolExecutor):
 
     On Redis: as ``lab.cluster.pool.Pool``, one call a future.
 
-    Differs from concurrent.futures.ProcessPoolExecutor: the workers are started by the constructor, and each holds a slot
-    of the fleet until ``shutdown``. A worker that dies takes no call with it; a call that killed three raises CallLost,
-    which is a BrokenProcessPool, and the executor goes on. A future can be cancelled until it is handed over:
-    ``max_workers + 1`` calls are, or, if calls are short, what the fleet answers in about 20 ms, at most 32 a worker.
+    Differs from concurrent.futures.ProcessPoolExecutor: the workers are all started by the first ``submit``, and stay
+    until ``shutdown``. A worker that dies takes no call with it; a call that killed three raises CallLost,
+    which is a BrokenProcessPool, and the executor goes on. ``cancel()`` of a call that runs ends it and returns True
+    (``ClusterFuture``). ``running()`` is True from when a call is handed over: ``max_workers + 1`` calls are, or, if calls
+    are short, what the fleet answers in about 20 ms, at most 32 a worker.
 
     Args:
         max_workers: Processes; as many as the fleet has slots when None.
+        mp_context: A context of the cluster, of which there is one; it is taken when None.
         initializer: Called in each worker when it starts. If it raises, the executor is broken.
         initargs: Arguments for the initializer; here, locks, queues and values can be handed over.
         max_tasks_per_child: Calls after which a worker is replaced; None for never.
-        context: The cluster's context; ``lab.get_context("cluster")`` when None.
 
     Raises:
-        NotEnoughSlots: The fleet has fewer free slots than the executor has workers.
+        ValueError: ``mp_context`` is of another place.
         BadSettings, BrokerUnreachable, NoWorkers, WrongKey, FleetFailed: There is no fleet to run on.
     """
+
+    runs_main = True
+    """Whether the workers run the main module first; without it, what is called must not be looked for in there."""
 
     def __init__(
         self,
         max_workers: int | None = None,
+        mp_context: Any = None,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         *,
         max_tasks_per_child: int | None = None,
-        context: Any = None,
     ) -> None:
         _check(max_workers, initializer, max_tasks_per_child)
+        if mp_context is not None and getattr(mp_context, "place", "") != "cluster":
+            raise ValueError(f"mp_context must be a context of the cluster, not {mp_context!r}; leave it out")
+        ctx = current.context()
+        ctx.connect()
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Future[Any], _Call]] = deque()
-        self._running: set[Future[Any]] = set()
+        self._running: dict[Future[Any], Any] = {}  # with the pool's result of each
         self._shutting_down = False
         self._broken: Any = None  # a BrokenClusterPool, once it is
         self._all_handed_over = threading.Event()
-        with self._lock:  # excluded: a worker that fails, and breaks the executor, before it is complete
-            self._pool = _Workers(self, max_workers, initializer, tuple(initargs), max_tasks_per_child, context)
-            self._max_workers: int = self._pool.size
-            self._ahead = self._max_workers + 1
-        util.Finalize(self, _end, (weakref.ref(self), self._pool), exitpriority=20)  # before the pool's own
+        self._max_workers: int = ctx.cpu_count() if max_workers is None else max_workers
+        self._ahead = self._max_workers + 1
+        self._pool: _Workers | None = None
+        self._made: list[_Workers] = []  # what is left of it when nobody holds it
+        util.Finalize(self, _end, (weakref.ref(self), self._made), exitpriority=20)  # before the pool's own
+        me, given = weakref.ref(self), (initializer, tuple(initargs), max_tasks_per_child, ctx)
+        self._make_pool = partial(_Workers, me, self.runs_main, self._max_workers, *given)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Have the fleet call ``fn(*args, **kwargs)``; a future for what becomes of it.
@@ -101,36 +115,99 @@ class ClusterExecutor(process.ProcessPoolExecutor):
         Raises:
             BrokenClusterPool: The executor is broken.
             RuntimeError: It was shut down, or the interpreter is ending.
+            NotEnoughSlots: It is the first, and the fleet has no room for so many workers.
         """
-        future: Future[T] = Future()
+        fn, span = spans.begin(fn, "Executor.submit")
+        try:
+            future = self._submit(ClusterFuture(self), fn, args, kwargs)
+        except BaseException as exc:
+            spans.end(span, exc)
+            raise
+        if span is not None:
+            future.add_done_callback(partial(spans.settled, span))
+        return future
+
+    def _submit(
+        self, future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Future[Any]:
+        call = _Call(fn, args, kwargs)
         with self._lock:
             if self._broken:
                 raise BrokenClusterPool(*self._broken.args)
             if self._shutting_down:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._waiting.append((future, _Call(fn, args, kwargs)))
+            if self._pool is None:
+                # Not before: a module that makes an executor when it is imported does so in its workers too. And with the
+                # lock held; excluded: a worker that fails, and breaks the executor, before it is complete.
+                self._pool = self._make_pool()
+                self._made.append(self._pool)
+            self._waiting.append((future, call))
             self._hand_over()
         return future
 
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """As in concurrent.futures; ``buffersize`` too, which is there since Python 3.14.
+
+        Args:
+            fn: What is called.
+            iterables: Its arguments, one from each.
+            timeout: Seconds from now in which all results must have come.
+            chunksize: Arguments that a worker gets at a time.
+            buffersize: Chunks that are submitted beyond those whose results were taken: the iterables are read as results
+                are taken. None: they are read at once.
+        """
+        buffered.check(buffersize)
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        deadline = None if timeout is None else timeout + time.monotonic()
+        arguments, chunksize = zip(*iterables, strict=False), pool.alone(fn, chunksize)
+        fn, span = spans.begin(fn, "Executor.map")
+        spans.end(span)
+        chunks = iter(lambda: tuple(islice(arguments, chunksize)), ())
+        futures = deque(self._submit_chunk(fn, chunk) for chunk in islice(chunks, buffersize))
+        # It is begun here and not at the first result, and refers to the executor weakly, as the stdlib's.
+        return _results(weakref.ref(self), fn, chunks, futures, deadline)
+
+    def _submit_chunk(self, fn: Callable[..., T], chunk: Iterable[tuple[Any, ...]]) -> Future[list[T]]:
+        # a future of the stdlib's: who stops taking results of a map does not end what runs
+        return self._submit(Future(), _each, (fn, chunk), {})
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls, and give the slots back when those that were taken have ended.
+        """Take no more calls, and end the workers when those that were taken have ended.
 
         Args:
             wait: Return when all that is done.
             cancel_futures: Cancel what has not been handed over.
         """
+        if cancel_futures:
+            self._cancel_waiting()
         with self._lock:
             self._shutting_down = True
-            dropped = [future for future, _ in self._waiting if cancel_futures]
-            if cancel_futures:
-                self._waiting.clear()
             self._hand_over()
+        if wait and self._pool is not None:
+            self._all_handed_over.wait()
+            self._pool.finish(at_once=bool(self._broken))
+
+    def _cancel_waiting(self) -> None:
+        """Cancel what has not been handed over."""
+        with self._lock:
+            dropped = [future for future, _ in self._waiting]
+            self._waiting.clear()
         for future in dropped:  # without the lock, as it runs the user's callbacks
             future.cancel()
             future.set_running_or_notify_cancel()
-        if wait:
-            self._all_handed_over.wait()
-            self._pool.finish(at_once=bool(self._broken))
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more calls."""
+        return self._shutting_down
 
     def terminate_workers(self) -> None:
         """Shut down without waiting: cancel what waits, and end the workers; what they ran raises BrokenClusterPool."""
@@ -139,19 +216,20 @@ class ClusterExecutor(process.ProcessPoolExecutor):
 
     def kill_workers(self) -> None:
         """As ``terminate_workers``, by SIGKILL."""
-        workers = self._pool.workers()
+        workers = [] if self._pool is None else self._pool.workers()
         self.terminate_workers()
         for worker in workers:
             worker.kill()
 
     def _hand_over(self) -> None:
         """Give the pool as many calls as may be ahead; with the lock held."""
+        if self._pool is None:
+            return
         while self._waiting and len(self._running) < self._ahead:
             future, call = self._waiting.popleft()
             if future.set_running_or_notify_cancel():
-                self._running.add(future)
                 settled = partial(self._settled, future, time.perf_counter())
-                self._pool.apply_async(
+                self._running[future] = self._pool.apply_async(
                     _perform, (call,), callback=partial(settled, _answer), error_callback=partial(settled, _fail)
                 )
         if self._shutting_down and not self._waiting:
@@ -164,12 +242,23 @@ class ClusterExecutor(process.ProcessPoolExecutor):
         """One call is done; the next may go."""
         with self._lock:
             if future not in self._running:
-                return  # the executor broke while its answer was on the way
-            self._running.remove(future)
+                return  # it was cancelled, or the executor broke, while its answer was on the way
+            del self._running[future]
             step = 1 if time.perf_counter() - begun < AHEAD_SECONDS else -1
             self._ahead = min(max(self._ahead + step, self._max_workers + 1), MAX_AHEAD * self._max_workers)
             self._hand_over()
         settle(future, value)
+
+    def _end_call(self, future: Future[Any]) -> bool:
+        """End a call that was handed over; False if it has ended by itself."""
+        with self._lock:  # who takes it off those that run settles it
+            result = self._running.pop(future, None)
+        if result is None or self._pool is None:
+            return False
+        self._pool.end_call(result)
+        with self._lock:
+            self._hand_over()
+        return True
 
     def _break(self, message: str, hint: str = "") -> None:
         """End every future with an error, and the workers."""
@@ -187,35 +276,101 @@ class ClusterExecutor(process.ProcessPoolExecutor):
             future.set_exception(exc)
         # A thread, as the pool cannot be ended from the thread of its own that found it broken. When the interpreter ends
         # no thread can be started any more; then shutdown(), which waits at exit, does it.
-        with suppress(RuntimeError):
-            threading.Thread(target=self._pool.terminate, name="crosshost-executor-end", daemon=True).start()
+        if self._pool is not None:
+            with suppress(RuntimeError):
+                threading.Thread(target=self._pool.terminate, name="crosshost-executor-end", daemon=True).start()
+
+
+class ClusterFuture(Future[T]):
+    """A future whose call can be ended while it runs.
+
+    Differs from concurrent.futures: ``cancel`` of a call that runs ends its process, which is replaced, and returns True; the
+    future is then cancelled. That takes a moment, much less than a second as a rule, in which the call may still come to its
+    end. It takes longer while C code keeps the GIL in a call that came to its worker together with others, as quick calls do:
+    it is not known then which of them runs. In the standard library ``cancel`` returns False, and the call goes on. So
+    ``asyncio.wait_for`` of a call in an executor, which cancels it when the time is up, ends it.
+
+    Args:
+        executor: Whose it is.
+    """
+
+    _state: str
+
+    def __init__(self, executor: ClusterExecutor) -> None:
+        super().__init__()
+        self._executor = weakref.ref(executor)
+
+    def cancel(self) -> bool:
+        """Cancel the call, whether it waits or runs; False if it has ended."""
+        if super().cancel():
+            return True
+        executor = self._executor()
+        if executor is None or not executor._end_call(self):
+            return self.cancelled()  # by another thread, perhaps
+        with self._condition:
+            self._state = CANCELLED
+            self._condition.notify_all()
+        mine: Any = self
+        mine._invoke_callbacks()
+        self.set_running_or_notify_cancel()  # tells those that wait for several
+        return True
+
+
+def _each(fn: Callable[..., T], chunk: Iterable[tuple[Any, ...]]) -> list[T]:
+    """In a worker: the results of some calls."""
+    return [fn(*args) for args in chunk]
+
+
+def _results(
+    executor: weakref.ref[ClusterExecutor],
+    fn: Callable[..., T],
+    chunks: Iterator[Any],
+    futures: deque[Future[list[T]]],
+    deadline: float | None,
+) -> Iterator[T]:
+    """The results in order; one more chunk is submitted before each that is waited for."""
+    try:
+        while futures:
+            if (alive := executor()) and (chunk := next(chunks, None)):
+                futures.append(alive._submit_chunk(fn, chunk))
+            del alive
+            future = futures.popleft()
+            try:
+                results = future.result(None if deadline is None else deadline - time.monotonic())
+            finally:
+                future.cancel()
+                del future  # or it and an error of its would keep each other
+            results.reverse()
+            while results:
+                yield results.pop()  # and keep no result that was taken
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+ProcessPoolExecutor = ClusterExecutor
+"""By the stdlib's name, as a script finds it in ``concurrent.futures``."""
 
 
 class _Workers(pool.Pool):
     """The executor's pool; it tells the executor when workers cannot be set up."""
 
+    spanned = False  # its calls are the executor's, which have one
+
     def __init__(
         self,
-        executor: ClusterExecutor,
-        max_workers: int | None,
+        executor: weakref.ref[ClusterExecutor],
+        runs_main: bool,
+        max_workers: int,
         initializer: Callable[..., object] | None,
         initargs: tuple[Any, ...],
         max_tasks: int | None,
         context: Any,
     ) -> None:
-        if context is None:
-            from lab.cluster.context import default_context
-
-            context = default_context()
-        self._executor = weakref.ref(executor)
-        self._in_vain = 0
+        self._executor = executor
+        self.runs_main = runs_main
         prepare = partial(_prepare, initializer) if initializer else None
         super().__init__(max_workers, prepare, initargs, max_tasks, context)
-
-    @property
-    def size(self) -> int:
-        """Number of workers."""
-        return self._workers
 
     def workers(self) -> list[PoolWorker]:
         """The workers there are now."""
@@ -227,6 +382,12 @@ class _Workers(pool.Pool):
             executor._break("The executor was ended before its calls were done.")
         super().terminate()
 
+    def end_calls(self, exc: CallEnded) -> list[PoolWorker]:
+        """As in a pool; and cancel the futures that are still here."""
+        if executor := self._executor():
+            executor._cancel_waiting()
+        return super().end_calls(exc)
+
     def finish(self, at_once: bool) -> None:
         """Wait for the end of the workers, which is at hand, and leave nothing behind in Redis."""
         if not at_once:
@@ -235,32 +396,25 @@ class _Workers(pool.Pool):
         self.join()
 
     def _recover(self, worker: PoolWorker) -> bool:
-        if worker.load_error is not None and (executor := self._executor()):
-            executor._break(worker.load_error.message, worker.load_error.hint)
         ready = super()._recover(worker)
-        # Excluded: workers that die in their initializer, each replaced by one that dies in its initializer, for ever.
-        self._in_vain = 0 if ready or not worker.exitcode else self._in_vain + 1
-        failed = worker.exitcode == SETUP_FAILED and not ready
-        if (failed or self._in_vain > MAX_DEATHS * self.size) and (executor := self._executor()):
-            executor._break(
-                f"A worker on host {worker.host} ended with exit code {worker.exitcode} before it was ready for calls.",
-                "Its initializer raised, or died, or could not be loaded there: see what it printed on standard error.",
-            )
+        if worker.exitcode == SETUP_FAILED and worker.process_id and not ready:
+            self._give_up(pool.failed_to_begin(worker))
         return ready
+
+    def _give_up(self, exc: LabError) -> None:
+        if executor := self._executor():
+            executor._break(exc.message, exc.hint)
+        super()._give_up(exc)
 
 
 class _Call:
-    """A call that pickles into bytes, so that the worker unpickles it where an error can be told from the pool's own."""
+    """A call that is packed by itself, so that the worker unpickles it where an error can be told from the pool's own."""
 
     def __init__(self, *call: Any) -> None:
         self._call = call
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return bytes, (_dumps(self._call),)
-
-
-def _dumps(obj: Any) -> bytes:
-    return bytes(ForkingPickler.dumps(obj))
+        return Nested(self._call).__reduce__()
 
 
 def _prepare(initializer: Callable[..., object], *initargs: Any) -> None:
@@ -272,37 +426,37 @@ def _prepare(initializer: Callable[..., object], *initargs: Any) -> None:
         sys.exit(SETUP_FAILED)
 
 
-def _perform(pickled: bytes) -> bytes:
-    """In a worker: run a call; its pickled outcome, (success, value). Nothing that a call raises ends the worker."""
+def _perform(packed: tuple[Any, ...]) -> Nested:
+    """In a worker: run a call; its packed outcome, (success, value). Nothing that a call raises ends the worker."""
     try:
-        return _dumps((True, _run(pickled)))
+        return Nested((True, _run(packed)), byvalue.ResultPickler)
     except BaseException as exc:  # noqa: BLE001 - SystemExit too is the caller's, as in the stdlib
-        try:
-            return _dumps((False, _ExceptionWithTraceback(exc, exc.__traceback__)))
-        except BaseException as unpicklable:  # noqa: BLE001
-            return _dumps((False, _ExceptionWithTraceback(unpicklable, unpicklable.__traceback__)))
+        datafile.mark(exc)
+        limits.mark(exc)
+        return Nested((False, Failure(_ExceptionWithTraceback(exc, exc.__traceback__))))
 
 
-def _run(pickled: bytes) -> Any:
+def _run(packed: tuple[Any, ...]) -> Any:
     try:
-        fn, args, kwargs = ForkingPickler.loads(pickled)
+        fn, args, kwargs = load_nested(packed)
     except BaseException as exc:
         host = os.environ.get("CROSSHOST_HOST", "unknown")
-        raise CallLost(
-            f"A call could not be loaded on host {host}: {exc!r}.", "Is the same code installed there?"
-        ) from exc
+        lacks = isinstance(exc, ModuleNotFoundError) and exc.name
+        hint = f"Install {lacks} on every host of the fleet." if lacks else "Is the same code installed there?"
+        raise CallLost(f"A call could not be loaded on host {host}: {exc!r}.", hint) from exc
     return fn(*args, **kwargs)
 
 
-def _answer(future: Future[Any], pickled: bytes) -> None:
+def _answer(future: Future[Any], packed: tuple[Any, ...]) -> None:
     try:
-        success, value = ForkingPickler.loads(pickled)
+        success, value = load_nested(packed)
     except BaseException as exc:  # noqa: BLE001 - it belongs to the caller, not to the thread that reads the answers
         success, value = False, CallLost(f"The result of a call could not be loaded: {exc!r}.")
         value.__cause__ = exc
     if success:
         future.set_result(value)
     else:
+        datafile.explain(value)
         future.set_exception(value)
 
 
@@ -310,11 +464,11 @@ def _fail(future: Future[Any], exc: BaseException) -> None:
     future.set_exception(CallLost(exc.message, exc.hint) if isinstance(exc, WorkerLost) else exc)
 
 
-def _end(executor: weakref.ref[ClusterExecutor], workers: _Workers) -> None:
+def _end(executor: weakref.ref[ClusterExecutor], made: list[_Workers]) -> None:
     """What happens to an executor that nobody shut down."""
     if alive := executor():
         alive.shutdown()  # the interpreter ends: first what was submitted, as in the stdlib
-    else:
+    for workers in made if alive is None else ():
         workers.close()  # it was garbage, so nothing was under way: every call in the pool refers to it
 
 

@@ -6,6 +6,10 @@ type. The classes that add a lock are the stdlib's (``multiprocessing.sharedctyp
 
 A write is sent without waiting for its reply, in order with everything else that this process sends (``Store.post``).
 
+It is the one thing that processes share which is not encrypted: Redis adds to it, and its items are written one by one, by
+several processes at once. Whoever can read Redis can read it, and whoever can write there can change it. It stays numbers,
+whatever they do (docs/security.md): what is secret goes into a Queue, a Pipe or a manager.
+
 On Redis: string ``memory:ID``; GETRANGE to read, SETRANGE to write, BITFIELD to add.
 
 Differs from multiprocessing: what is shared is no ctypes object of this process, so it has no address; ``local()`` is a copy
@@ -19,26 +23,40 @@ import ctypes
 from multiprocessing import context, sharedctypes
 from typing import Any
 
-from lab.cluster import run as runs
-from lab.cluster.run import Run
-from lab.cluster.script import Script
 from lab.cluster.synchronize import SemLock
-from lab.errors import BrokerUnreachable
+from lab.errors import KeyLost
+from lab.store import run as runs
+from lab.store.run import Run
+from lab.store.script import Script
 
-CREATE = Script("redis.call('SETRANGE', KEYS[3], 0, ARGV[3]) create(KEYS[3]) return 1")
+_CREATE = "redis.call('SETRANGE', KEYS[3], 0, ARGV[3]) create(KEYS[3]) return 1"
+CREATE = Script(_CREATE)
+CREATE_LARGE = Script(_CREATE, grows=True)
 
-WRITE = Script("for i = 3, #ARGV, 2 do redis.call('SETRANGE', KEYS[3], ARGV[i], ARGV[i + 1]) end return 1", fenced=True)
+LARGE = 1 << 16
+"""Bytes from which on it is worth a round trip to know whether Redis has memory for them."""
+
+# Excluded: counting on from nought, or a string with holes, where somebody has deleted what was there.
+_IF_THERE = "if redis.call('EXISTS', KEYS[3]) == 0 then error({err = 'KEYLOST ' .. KEYS[3]}) end\n"
+
+WRITE = Script(
+    _IF_THERE + "for i = 3, #ARGV, 2 do redis.call('SETRANGE', KEYS[3], ARGV[i], ARGV[i + 1]) end return 1",
+    fenced=True,
+)
 
 _UNLESS_LOCKED = "if redis.call('HGET', KEYS[4], 'value') == '0' then return false end\n"
 
 READ_UNLESS_LOCKED = Script(_UNLESS_LOCKED + "return redis.call('GETRANGE', KEYS[3], ARGV[3], ARGV[4])", numbered=False)
 
-WRITE_UNLESS_LOCKED = Script(_UNLESS_LOCKED + "redis.call('SETRANGE', KEYS[3], ARGV[3], ARGV[4]) return 1", fenced=True)
+WRITE_UNLESS_LOCKED = Script(
+    _UNLESS_LOCKED + _IF_THERE + "redis.call('SETRANGE', KEYS[3], ARGV[3], ARGV[4]) return 1", fenced=True
+)
 
-ADD = Script("return redis.call('BITFIELD', KEYS[3], 'INCRBY', ARGV[3], 0, ARGV[4])[1]", fenced=True)
+ADD = Script(_IF_THERE + "return redis.call('BITFIELD', KEYS[3], 'INCRBY', ARGV[3], 0, ARGV[4])[1]", fenced=True)
 
 ADD_ONCE = Script(
-    """
+    _IF_THERE
+    + """
 local ids = KEYS[3] .. ':ids'
 if redis.call('SADD', ids, ARGV[5]) == 0 then return 0 end
 if redis.call('SCARD', ids) == 1 then create(ids) end
@@ -49,7 +67,8 @@ return 1
 )
 
 ADD_FLOAT = Script(
-    """
+    _IF_THERE
+    + """
 local sum = struct.unpack(ARGV[3], redis.call('GET', KEYS[3])) + tonumber(ARGV[4])
 redis.call('SETRANGE', KEYS[3], 0, struct.pack(ARGV[3], sum))
 return struct.pack('>d', sum)
@@ -80,10 +99,7 @@ class Memory:
     def intact(self, data: bytes, size: int) -> bytes:
         """The data, if Redis still had it."""
         if len(data) != size:
-            raise BrokerUnreachable(
-                f"Redis has lost {self.key}: {len(data)} of {size} bytes are left.",
-                "It was restarted without its append-only file, or flushed, or this program was silent for too long.",
-            )
+            raise KeyLost.gone(self.key, f"{len(data)} of {size} bytes are left")
         return data
 
     def __getstate__(self) -> tuple[str, int]:
@@ -448,7 +464,11 @@ def _check_layout(kind: Any) -> None:
 def _share(run: Run, native: Any, local: Any) -> Any:
     """A shared object with the contents of a local one."""
     memory = Memory(run, run.new_name("memory"), ctypes.sizeof(native))
-    run.post(CREATE, [memory.key], _to_network(native, local))
+    contents = _to_network(native, local)
+    if len(contents) < LARGE:
+        run.post(CREATE, [memory.key], contents)
+    else:
+        run.eval(CREATE_LARGE, [memory.key], contents)
     return _shared_type(native)(native, memory)
 
 

@@ -22,7 +22,6 @@ Semaphore has no owner, so it is not given back by a death.
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -32,10 +31,11 @@ from typing import Any
 
 import redis
 
-from lab.cluster import run as runs
-from lab.cluster.run import Run
-from lab.cluster.script import Script
-from lab.errors import LabError, LeaseLost
+from lab.errors import KeyLost, LabError, LeaseLost
+from lab.fleet.counts import COUNTER
+from lab.store import run as runs
+from lab.store.run import Run
+from lab.store.script import Script
 
 RECURSIVE_MUTEX, SEMAPHORE = synchronize.RECURSIVE_MUTEX, synchronize.SEMAPHORE  # type: ignore[attr-defined]
 SEM_VALUE_MAX: int = synchronize.SEM_VALUE_MAX  # type: ignore[attr-defined]
@@ -47,7 +47,7 @@ if not value then
   value = tonumber(ARGV[3])
   redis.call('HSET', sem, 'value', value)
   create(sem)
-  if ARGV[4] == '1' then redis.call('SADD', base .. 'locks', sem) create(base .. 'locks') end
+  if ARGV[4] == '1' then redis.call('ZADD', base .. 'locks', 0, sem) create(base .. 'locks') end
 end
 """
 
@@ -91,6 +91,39 @@ return 1
 WAITING = Script("return redis.call('LRANGE', KEYS[3], 0, -1)", fenced=True, numbered=False)
 """The tickets in a list of waiters; fenced as WITHDRAW is."""
 
+LAY_AGAIN = Script(
+    """
+for _, waiter in ipairs(redis.call('LRANGE', KEYS[3], 0, -1)) do
+  if waiter == ARGV[3] then return 0 end
+end
+if redis.call('EXISTS', KEYS[4]) == 0 then push(KEYS[4], 1) end
+return 1
+""",
+    fenced=True,
+    numbered=False,
+)
+"""Lay down a token for a ticket that is in the list of waiters no more, unless one is there."""
+
+STILL_WAITS = Script(
+    """
+local waiters, wake, ticket, sem, owned = KEYS[3], KEYS[4], ARGV[3], ARGV[4], ARGV[5] == '1'
+if redis.call('EXISTS', wake) == 1 then return '' end
+local found, missing = false, ''
+for _, waiter in ipairs(redis.call('LRANGE', waiters, 0, -1)) do found = found or waiter == ticket end
+if not found and owned and redis.call('HGET', sem, 'holder') == ticket then push(wake, 1) return '' end
+if not found then return waiters end
+if sem ~= '' and redis.call('HEXISTS', sem, 'value') == 0 then missing = sem end
+if owned and not redis.call('ZSCORE', base .. 'locks', sem) then missing = base .. 'locks' end
+if missing ~= '' then redis.call('LREM', waiters, 1, ticket) end  -- excluded: a place for who has been told an error
+return missing
+""",
+    fenced=True,
+    numbered=False,
+)
+"""What is missing of that which a waiter with a ticket needs to be called up ever; nothing if it is still in line.
+
+Asked by who waits, when it has waited for a while and no token has come."""
+
 ENLIST = Script("if redis.call('RPUSH', KEYS[3], ARGV[3]) == 1 then create(KEYS[3]) end return 1")
 
 NOTIFY = Script(
@@ -107,12 +140,36 @@ return 1
     fenced=True,
 )
 
+SET = Script(
+    """
+redis.call('HSET', KEYS[3], 'value', 1)
+create(KEYS[3])
+while true do
+  local waiter = next_waiter(KEYS[4])
+  if not waiter then return 1 end
+  push(base .. 'wake:' .. waiter, 1)
+end
+""",
+    fenced=True,
+)
+"""Set an event, and wake who waits for it."""
+
+CLEAR = Script("redis.call('HSET', KEYS[3], 'value', 0) create(KEYS[3]) return 1", fenced=True)
+
+AWAIT = Script(
+    """
+if tonumber(redis.call('HGET', KEYS[3], 'value') or 0) > 0 then return 1 end
+if redis.call('RPUSH', KEYS[4], ARGV[3]) == 1 then create(KEYS[4]) end
+return 0
+""",
+    fenced=True,
+)
+"""Whether an event is set; if not, a ticket gets in line."""
+
 VALUE = Script("return redis.call('HGET', KEYS[3], 'value') or ARGV[3]", numbered=False)
 
 FREE = b"free"
 """The token of a place that was not waited for."""
-
-_tickets = itertools.count()
 
 
 class SemLock:
@@ -152,7 +209,7 @@ class SemLock:
             return True
         deadline = None if timeout is None else time.monotonic() + timeout
         wait = bool(block) and (timeout is None or timeout > 0)
-        if not self._take(f"{self.run.me}/{next(_tickets)}", wait, deadline):
+        if not self._take(self.run.new_ticket(), wait, deadline):
             return False
         self._holds += 1
         self.takes += 1
@@ -172,7 +229,11 @@ class SemLock:
                     return False
                 known = True
             timeout = None if deadline is None else deadline - time.monotonic()
-            if token := _called_up(self.run, self._waiters, ticket, timeout, [ask] if blocked else []):
+            place, begun = (self.name, self.owned), time.perf_counter()
+            token = _called_up(self.run, self._waiters, ticket, timeout, [ask] if blocked else [], place)
+            if token != FREE:
+                COUNTER.waited(time.perf_counter() - begun)
+            if token:
                 # Only where the holder is on record can a ticket be withdrawn that may never have been handed in.
                 self._crowded = self.owned and token != FREE
                 return True
@@ -243,7 +304,12 @@ class SemLock:
 
 
 def _called_up(
-    run: Run, waiters: str, ticket: str, timeout: float | None, before: Sequence[tuple[Any, ...]] = ()
+    run: Run,
+    waiters: str,
+    ticket: str,
+    timeout: float | None,
+    before: Sequence[tuple[Any, ...]] = (),
+    place: tuple[str, bool] = ("", False),
 ) -> bytes:
     """Wait until somebody takes a ticket out of a list of waiters.
 
@@ -253,14 +319,28 @@ def _called_up(
         ticket: In that list, or laid there by ``before``.
         timeout: Seconds; None for as long as it takes.
         before: Numbered commands for Redis to run first, in the same round trip.
+        place: The semaphore that it is for, if it is for one, and whether Redis knows who holds that.
 
     Returns:
         The token; empty if there was none in time.
+
+    Raises:
+        KeyLost: The ticket, or what it is for, is not in Redis any more, so no token will ever come.
     """
     wake = run.key("wake", ticket)
+    heard = time.monotonic()
+    in_line = False  # whether Redis surely has the ticket: what comes before the first wait may hand it in
 
     def listen(left: float) -> tuple[Any, ...]:
+        nonlocal heard, in_line
         run.check_memory()  # who waits for what is no more is told
+        silence, heard = time.monotonic() - heard, time.monotonic()
+        if silence > run.ttl / 2000:
+            # Excluded: a token that was laid down and has expired while a call of C code held up this whole process.
+            run.eval(LAY_AGAIN, [waiters, wake], ticket)
+        elif in_line and (missing := run.eval(STILL_WAITS, [waiters, wake], ticket, *place[:1], int(place[1]))):
+            raise KeyLost.gone(missing.decode(), f"who waits there, as {ticket} does")
+        in_line = True
         return ("BLPOP", wake, left)
 
     def recover(applied: int) -> list[Any] | None:
@@ -274,6 +354,16 @@ def _called_up(
 
     replies = run.store.wait(listen, timeout, before, (), recover)
     return bytes(replies[0][1]) if replies else b""
+
+
+def _notified(run: Run, waiters: str, ticket: str, timeout: float | None) -> bool:
+    """Wait until a ticket in a list of waiters is called up; whether it was in time. If not, it is in line no more."""
+    try:
+        return bool(_called_up(run, waiters, ticket, timeout) or run.eval(WITHDRAW, [waiters], ticket))
+    except BaseException:
+        with suppress(LeaseLost):  # then there is nothing to withdraw
+            run.eval(WITHDRAW, [waiters], ticket)
+        raise
 
 
 class _OverRedis:
@@ -376,20 +466,14 @@ class Condition(synchronize.Condition):
     def wait(self, timeout: float | None = None) -> bool:
         """Release the lock, wait to be notified, take the lock again; whether we were notified in time."""
         assert self._lock._semlock._is_mine(), "must acquire() condition before using wait()"
-        ticket = f"{self._run.me}/{next(_tickets)}"
+        ticket = self._run.new_ticket()
         # Excluded: a notification between the release and the wait. We are in the list before the lock is free.
         self._run.post(ENLIST, [self._name], ticket)
         taken = self._lock._semlock._count()
         for _ in range(taken):
             self._lock.release()
         try:
-            if _called_up(self._run, self._name, ticket, timeout):
-                return True
-            return bool(self._run.eval(WITHDRAW, [self._name], ticket))
-        except BaseException:
-            with suppress(LeaseLost):  # then there is nothing to withdraw
-                self._run.eval(WITHDRAW, [self._name], ticket)
-            raise
+            return _notified(self._run, self._name, ticket, timeout)
         finally:
             for _ in range(taken):
                 self._lock.acquire()
@@ -400,7 +484,43 @@ class Condition(synchronize.Condition):
         self._run.post(NOTIFY, [self._name], n)
 
 
-Event = synchronize.Event
+class Event(synchronize.Event):
+    """An event.
+
+    The stdlib's takes the lock of its condition for each look. Here a look, a setting and the beginning of a wait are one
+    script each. So the handler of a signal may set the event that its own thread is looking at, or is waiting for.
+
+    On Redis: the semaphore and the condition of the stdlib's, whose value and whose waiters the scripts work with.
+
+    Differs from multiprocessing: who waits returns True when it was set, though it be cleared at once, as in threading.
+    """
+
+    _cond: Condition
+    _flag: Semaphore
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._flag._semlock._get_value() > 0
+
+    def set(self) -> None:
+        """Set it, and wake all that wait."""
+        self._cond._run.eval(SET, self._keys)
+
+    def clear(self) -> None:
+        """Have those that come wait again."""
+        self._cond._run.eval(CLEAR, self._keys[:1])
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set; whether it was in time."""
+        run, waiters = self._cond._run, self._cond._name
+        if timeout is not None and timeout <= 0:
+            return self.is_set()
+        ticket = run.new_ticket()
+        return bool(run.eval(AWAIT, self._keys, ticket)) or _notified(run, waiters, ticket, timeout)
+
+    @property
+    def _keys(self) -> list[str]:
+        return [self._flag._semlock.name, self._cond._name]
 
 
 class Barrier(synchronize.Barrier):

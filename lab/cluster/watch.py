@@ -19,10 +19,11 @@ import os
 import threading
 import weakref
 from contextlib import suppress
+from typing import Protocol
 
-from lab.cluster.run import Run
-from lab.cluster.script import Script
-from lab.errors import BrokerUnreachable, LabError
+from lab.errors import BrokerUnreachable, KeyLost, LabError
+from lab.store.run import Run
+from lab.store.script import Script
 
 LOOK_AGAIN = 5.0
 """Seconds after which every watch looks by itself: a ring can be lost with a connection, or with a server's memory."""
@@ -58,7 +59,7 @@ class Watch:
         self._readable = False
         self._read_end, self._write_end = os.pipe()
         self._closed = False
-        _bell(run).add(self)
+        bell(run).add(self)
 
     def fileno(self) -> int:
         """The descriptor, up to date, which takes a round trip.
@@ -114,22 +115,37 @@ class Watch:
         self._readable = readable
 
 
+class Rung(Protocol):
+    """What a bell rings: a Watch, or a queue's Reader."""
+
+    name: str
+
+    def ring(self, look: int | None = None) -> None:
+        """Something has come since that look; since any if None."""
+
+    def look(self) -> None:
+        """Look by itself."""
+
+
 class Bell:
     """The thread of a process that waits for rings and hands them to its watches."""
 
     def __init__(self, run: Run) -> None:
         self._run, self._key = run, run.key("bell", run.me)
-        self._watches: weakref.WeakValueDictionary[str, Watch] = weakref.WeakValueDictionary()
+        self._watches: weakref.WeakValueDictionary[str, Rung] = weakref.WeakValueDictionary()
         threading.Thread(target=self._listen, name="crosshost-bell", daemon=True).start()
 
-    def add(self, watch: Watch) -> None:
+    def add(self, watch: Rung) -> None:
         """Have a watch rung."""
         self._watches[watch.name] = watch
 
     def _listen(self) -> None:
         while not self._run.closed:
             try:
-                self._ring_all(self._run.take(self._key, LOOK_AGAIN, 100))
+                try:
+                    self._ring_all(self._run.take(self._key, LOOK_AGAIN, 100))
+                except KeyLost as exc:
+                    self._run.put_right(exc)
             except LabError:
                 for watch in list(self._watches.values()):
                     watch.ring()  # whoever waits hears from its next command what is wrong
@@ -151,7 +167,8 @@ _bells: dict[Run, Bell] = {}
 _bells_lock = threading.Lock()
 
 
-def _bell(run: Run) -> Bell:
+def bell(run: Run) -> Bell:
+    """The bell of this process."""
     with _bells_lock:  # excluded: two threads that watch for the first time at once, two listeners
         if run not in _bells:
             _bells[run] = Bell(run)

@@ -1,4 +1,4 @@
-"""The course's concepts, one program each, from the first process to the GIL, and three that only several hosts need.
+"""The course's concepts, one program each, from the first process to the GIL, and four that several hosts need.
 
 Each module has ``run(ctx, ...) -> Result`` and runs by itself: ``python -m lab.concepts.counter --on cluster``.
 """
@@ -24,6 +24,7 @@ CONCEPTS = (
     "loss",
     "delivery",
     "lease",
+    "share",
 )
 
 

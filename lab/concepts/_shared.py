@@ -8,7 +8,7 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +60,14 @@ def cores() -> int:
 
 
 def freeze(seconds: float) -> None:
-    """Stop for a while without knowing it; on the cluster together with the slot that renews this process's lease.
+    """Stop for a while without knowing it; a thread cannot be stopped by itself, so it sleeps.
 
-    A thread cannot be stopped by itself, so it sleeps. The slot stays frozen for a second longer: it would find its process
-    taken for dead, and kill it, before the process has tried anything.
+    On the cluster the lease of a process that is stopped is not renewed, as if its host had been frozen.
     """
-    from lab.cluster import run as runs  # here, not above: threads need no Redis
-
     if multiprocessing.parent_process() is None:
         time.sleep(seconds)
         return
-    run, me = runs.current(), os.getpid()
-    slot = os.getppid() if run is not None and run.me != runs.ROOT else ""
-    thaw = f"kill -STOP {me} {slot}; sleep {seconds}; kill -CONT {me}; echo awake; sleep 1; kill -CONT {me} {slot}"
+    thaw = f"kill -STOP {os.getpid()}; sleep {seconds}; kill -CONT {os.getpid()}; echo awake"
     helper = subprocess.Popen(["/bin/sh", "-c", thaw], stdout=subprocess.PIPE, start_new_session=True)
     assert helper.stdout
     helper.stdout.readline()
@@ -95,6 +90,11 @@ def write_past_the_fence(value: Any, number: int) -> None:
         value.value = number
     else:
         memory.run.store.call("SETRANGE", memory.key, 0, value.encode(number))
+
+
+def borne_out(result: Result, why: Mapping[str, str]) -> Mapping[str, str]:
+    """The reasons for what a concept shows; if this run has not shown it, that instead."""
+    return why if result.ok else dict.fromkeys(why, "This run has not shown what it should have: some claims failed.")
 
 
 def seconds_text(seconds: float) -> str:

@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 from lab import atomic_add
-from lab.concepts._shared import join, main, median, start, take
+from lab.concepts._shared import borne_out, join, main, median, start, take
 from lab.evidence import Result, Who
 
 WHY = {
@@ -88,7 +88,7 @@ def run(ctx: Any, *, workers: int = 4, each: int = 10) -> Result:
     result.check("plainly, every task whose worker died was counted twice", plain == count + deaths)
     result.check("by number, every task was counted once", exact == count)
     happened = f"{count} tasks, {deaths} deaths after the work and before its acknowledgement"
-    return result.conclude(f"{happened}: counted plainly {plain}, by number {exact}.", WHY)
+    return result.conclude(f"{happened}: counted plainly {plain}, by number {exact}.", borne_out(result, WHY))
 
 
 if __name__ == "__main__":

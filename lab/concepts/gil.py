@@ -22,7 +22,7 @@ import sys
 import time
 from typing import Any
 
-from lab.concepts._shared import PATIENCE, cores, main
+from lab.concepts._shared import PATIENCE, borne_out, cores, main
 from lab.evidence import Result, Who
 
 WHY = {
@@ -30,6 +30,9 @@ WHY = {
     "processes": "Each process has its own interpreter and GIL: they compute at the same time, as far as cores go.",
     "cluster": "Each process has its own interpreter and GIL, on whatever host: cores of all hosts count.",
 }
+
+
+WITHOUT_GIL = "This interpreter has no GIL: workers compute at the same time, threads too, as far as cores go."
 
 
 def be_there(gate: Any) -> None:
@@ -104,8 +107,11 @@ def run(ctx: Any, *, items: int = 8, size: int = 400_000, seconds: float = 0.01,
         result.check("threads of one interpreter never kept more than one core busy computing", most_busy < 1.1)
     elif parallel:
         result.check("workers without a common GIL kept more than one core busy computing", most_busy >= 1.1)
+    why = WHY if gil else dict.fromkeys(WHY, WITHOUT_GIL)
     table = (f"{kind} {', '.join(f'{x} by {n}' for n, x in by.items() if n != '1')}" for kind, by in speedup.items())
-    return result.conclude(f"Speed-up on {cores()} cores: {'; '.join(table)}; GIL {'on' if gil else 'off'}.", WHY)
+    return result.conclude(
+        f"Speed-up on {cores()} cores: {'; '.join(table)}; GIL {'on' if gil else 'off'}.", borne_out(result, why)
+    )
 
 
 if __name__ == "__main__":

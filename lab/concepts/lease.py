@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from lab.concepts._shared import PATIENCE, freeze, join, main, start, until, write_past_the_fence
+from lab.concepts._shared import PATIENCE, borne_out, freeze, join, main, start, until, write_past_the_fence
 from lab.errors import LeaseLost
 from lab.evidence import Result, Who
 
@@ -82,13 +82,12 @@ def run(ctx: Any) -> Result:
         result.check("after the lease the second was let in, though the first was still inside", let_in)
         result.check("so the second's addition stands", fenced.value == ADDS_SECOND)
         result.check("past the fence, the late write destroyed the second's", unfenced.value == ADDS_FIRST)
-        verdict = f"the second was let in after the lease of {lease:g} s; late write refused: {fenced.value} is right"
-        verdict += f"; not refused: {unfenced.value}, an update lost"
     else:
         result.check("the second waited for the first", not let_in)
         result.check("nothing was lost", fenced.value == unfenced.value == both)
-        verdict = f"the second waited for {seconds:g} s; nothing lost: {fenced.value}"
-    return result.conclude(f"The holder of a lock froze; {verdict}.", WHY)
+    verdict = f"the second was let in {'meanwhile' if let_in else 'afterwards'}; {ADDS_FIRST} and {ADDS_SECOND} added"
+    verdict += f" made {fenced.value} with a fence, {unfenced.value} without"
+    return result.conclude(f"The holder of a lock froze for {seconds:g} s; {verdict}.", borne_out(result, WHY))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from collections import Counter
 from typing import Any
 
 from lab import atomic_add
-from lab.concepts._shared import PATIENCE, main
+from lab.concepts._shared import PATIENCE, borne_out, main
 from lab.errors import WorkerLost
 from lab.evidence import Result, Who
 
@@ -92,7 +92,7 @@ def run(ctx: Any, *, workers: int = 3, count: int = 12) -> Result:
     happened = ", ".join(f"{n} {outcome}" for outcome, n in sorted(tally.items()))
     return result.conclude(
         f"Of {count} calls: {happened}; the one that kills once: {outcomes[KILLS_ONCE]}, always: {outcomes[KILLS_ALWAYS]}.",
-        WHY,
+        borne_out(result, WHY),
     )
 
 

@@ -6,7 +6,7 @@ has closed its own copy of that end, gets EOFError instead of waiting for ever.
 
 * threads: the object itself passes, not a copy. The time is two thread switches, each with a handover of the GIL.
 * processes: a pickle through the kernel. The time is two process switches and four system calls.
-* cluster: a signed pickle through Redis: two messages, each over the network twice, whatever the two hosts are.
+* cluster: a sealed pickle through Redis: two messages, each over the network twice, whatever the two hosts are.
 
 The course makes the pipe at module level and lets the children find it there. That works only where a child is a copy
 of its parent (``fork``). Started any other way (macOS, Windows, Linux since Python 3.14, another host) each child
@@ -18,13 +18,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from lab.concepts._shared import PATIENCE, join, main, median, seconds_text, start
+from lab.concepts._shared import PATIENCE, borne_out, join, main, median, seconds_text, start
 from lab.evidence import Result, Who
 
 WHY = {
     "threads": "The ends share one memory, so only a reference passes; the time is the switch from thread to thread.",
     "processes": "The ends share one kernel: each message is pickled, written and read, and the other process woken.",
-    "cluster": "The ends share only the network: each message is signed, pushed to Redis and taken from there.",
+    "cluster": "The ends share only the network: each message is encrypted, pushed to Redis and taken from there.",
 }
 
 
@@ -86,7 +86,10 @@ def run(ctx: Any, *, words: str = "Hello labex", rounds: int = 300) -> Result:
     result.check("every ball came back, in order", returned == rounds + 1)
     result.check("a pipe whose other end is closed gives EOFError", end == "EOFError")
     result.check("all children ended well", set(codes) == {0})
-    return result.conclude(f"{heard!r} arrived; {rounds} balls, {seconds_text(trip)} a round trip; then {end}.", WHY)
+    return result.conclude(
+        f"{heard!r} arrived; {returned} balls came back, {seconds_text(trip)} a round trip; then {end}.",
+        borne_out(result, WHY),
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from lab.concepts._shared import PATIENCE, main, seconds_text
+from lab.concepts._shared import PATIENCE, borne_out, main, seconds_text
 from lab.evidence import Result, Who
 
 WHY = {
@@ -102,7 +102,8 @@ def run(ctx: Any, *, workers: int = 3, count: int = 30, seconds: float = 0.01) -
     )
     happened = f"{count} items of {seconds_text(seconds)} on {workers} workers: "
     happened += ", ".join(f"{way} {seconds_text(some)}" for way, some in taken.items())
-    return result.conclude(happened + "; the ValueError of item 13 brought its traceback.", WHY)
+    refusal = (report.strip().splitlines() or ["not refused"])[-1]
+    return result.conclude(f"{happened}; item 13: {refusal}.", borne_out(result, WHY))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import sys
 import time
 from typing import Any
 
-from lab.concepts._shared import PATIENCE, main
+from lab.concepts._shared import PATIENCE, borne_out, main
 from lab.evidence import Result, Who
 
 word = "as imported"
@@ -110,7 +110,7 @@ def run(ctx: Any, *, name: str = "labex") -> Result:
     end = "could not be killed" if refusal else f"{codes[2]} when killed"
     memory = "the same memory" if word == childs_word else "a memory of its own"
     ids = f"Parent {here.pid}, child {there.pid} on {there.host}"
-    return result.conclude(f"{ids}; exit codes {codes[0]}, {codes[1]}, and {end}; {memory}.", WHY)
+    return result.conclude(f"{ids}; exit codes {codes[0]}, {codes[1]}, and {end}; {memory}.", borne_out(result, WHY))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from lab.concepts._shared import join, main, median, seconds_text, start, take
+from lab.concepts._shared import borne_out, join, main, median, seconds_text, start, take
 from lab.evidence import Result, Who
 
 WHY = {
@@ -109,9 +109,9 @@ def run(ctx: Any, *, workers: int = 3, each: int = 40, maxsize: int = 10, count:
     result.check("a put into a full queue raised Full in time", 0.09 < full < 10)
     result.check("a get from an empty queue raised Empty in time", 0.09 < empty < 10)
     result.check("all children ended well", set(codes) == {0})
-    happened = f"{arrived.total()} items, each once, {workers} producers to {workers} consumers; "
+    happened = f"{arrived.total()} items, {len(arrived)} of them distinct, {workers} producers to {workers} consumers; "
     happened += f"maxsize={maxsize} made {len(waits)} of {count} puts wait {seconds_text(sum(waits))} in all."
-    return result.conclude(happened, WHY)
+    return result.conclude(happened, borne_out(result, WHY))
 
 
 if __name__ == "__main__":

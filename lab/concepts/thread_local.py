@@ -20,7 +20,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from lab.concepts._shared import PATIENCE, main
+from lab.concepts._shared import PATIENCE, borne_out, main
 from lab.evidence import Result, Who
 
 of_the_process: Who | None = None
@@ -79,7 +79,7 @@ def run(ctx: Any, *, workers: int = 4) -> Result:
         result.check("every worker found its own name in its process's global", own_global == workers)
     happened = f"Workers {workers}, processes {sum(map(len, hosts.values()))}, hosts {len(hosts)}: "
     happened += f"{own_local} of {workers} found their own thread-local, {own_global} their own global."
-    return result.conclude(happened, WHY)
+    return result.conclude(happened, borne_out(result, WHY))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from itertools import chain
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
-from lab.concepts._shared import PATIENCE, main, seconds_text
+from lab.concepts._shared import PATIENCE, borne_out, main, seconds_text
 from lab.evidence import Result, Who
 
 WHY = {
@@ -87,7 +87,9 @@ def run(ctx: Any, *, workers: int = 4, count: int = 16, seconds: float = 0.03) -
     for way in list(ways)[1:]:
         result.check(f"{way}: waiting overlaps", speedup[way] > 1.5)
     happened = f"{count} waits of {seconds_text(seconds)}, times as fast as one after the other: "
-    return result.conclude(happened + ", ".join(f"{way} {speedup[way]}" for way in list(ways)[1:]) + ".", WHY)
+    return result.conclude(
+        happened + ", ".join(f"{way} {speedup[way]}" for way in list(ways)[1:]) + ".", borne_out(result, WHY)
+    )
 
 
 if __name__ == "__main__":

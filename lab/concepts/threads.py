@@ -17,7 +17,7 @@ import threading
 import time
 from typing import Any
 
-from lab.concepts._shared import PATIENCE, join, main, start, take
+from lab.concepts._shared import PATIENCE, borne_out, join, main, start, take
 from lab.evidence import Result, Who
 
 WHY = {
@@ -73,7 +73,7 @@ def run(ctx: Any, *, names: tuple[str, ...] = ("Ada", "Grace", "Edsger")) -> Res
         result.check("each child saw one name, its own", {seen for _, seen in answers} == {1})
     happened = f"{len(threads)} threads left {len(threads_list)} names in the list, "
     happened += f"{len(codes)} children of this place {len(childrens_list)}."
-    return result.conclude(happened, WHY)
+    return result.conclude(happened, borne_out(result, WHY))
 
 
 if __name__ == "__main__":

@@ -73,6 +73,8 @@ class Job:
         work: Does one chunk. Pure: the same chunk gives the same part, in any process, at any time, any number of times.
         merge: Makes the result, in JSON's types, from the parts in the order of their chunks.
         show: The result as lines for people.
+        settle: Replaces arguments that depend on the machine by ones that do not, where the job is submitted: its record says
+            what was done, and can be done again.
         here: Runs the job on this host where mapping ``work`` over the chunks is not all there is to it, as it needs more
             than its chunk.
         long: Whether its chunks are long, and so wait in the queue for long ones.
@@ -84,6 +86,7 @@ class Job:
     work: Callable[..., Any]
     merge: Callable[[list[Any]], Any]
     show: Callable[[Arguments, Any], list[str]]
+    settle: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     here: Callable[[Any, Arguments, int, Progress], Any] | None = None
     long: bool = False
 
@@ -98,7 +101,8 @@ class Job:
             raise BadArgument(f"There is no argument {min(unknown)!r}; there are: {', '.join(known)}.")
         defaults = {name: parameter.default for name, parameter in known.items() if isinstance(parameter, Number)}
         given = {**defaults, **arguments}
-        return {name: parameter.check(given.get(name)) for name, parameter in known.items()}
+        checked = {name: parameter.check(given.get(name)) for name, parameter in known.items()}
+        return self.settle(checked) if self.settle else checked
 
     def cut(self, arguments: Arguments) -> list[Chunk]:
         """The chunks of checked arguments, of which there are at most ``MOST_CHUNKS``.

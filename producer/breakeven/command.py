@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import lab
-from lab.chunk import Job
 from lab.errors import ExitCode, LabError
-from lab.target import Target
+from lab.mapping.chunk import Job
+from lab.program.target import Target
 from producer import output, runs
 from producer.breakeven import probe, trial
-from producer.breakeven.model import Costs, Work, least_work, shortest_item, smallest_chunk
-from producer.breakeven.trial import Trial
+from producer.breakeven.found import Found
+from producer.breakeven.model import Costs, least_work, shortest_item, smallest_chunk
 from producer.capture import Relay
 from producer.machine import Machine
 from producer.mapping.reader import Reader, Source
@@ -23,27 +23,6 @@ from producer.target import resolve
 
 EXAMPLE = "lab.work:example"
 FIRST_ITEMS = 1_000
-
-
-@dataclass
-class Found:
-    """Everything measured.
-
-    Attributes:
-        machine: What this process ran on.
-        cores: Cores that the workers of a place may use, on all its machines together.
-        machines: How many machines that are.
-        costs: By place.
-        works: What the functions take in this process.
-        trials: The functions in the places.
-    """
-
-    machine: Machine
-    cores: dict[str, int] = field(default_factory=dict)
-    machines: dict[str, int] = field(default_factory=dict)
-    costs: dict[str, Costs] = field(default_factory=dict)
-    works: dict[str, Work] = field(default_factory=dict)
-    trials: dict[str, list[Trial]] = field(default_factory=dict)
 
 
 class NoItems(LabError, ValueError):

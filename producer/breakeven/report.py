@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from producer.breakeven.found import Found
 from producer.breakeven.model import Costs, Spread, gain, least_work, shortest_item, smallest_chunk
 from producer.breakeven.trial import Trial
 from producer.output import UNITS, duration
@@ -15,7 +16,6 @@ from producer.output import UNITS, duration
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from producer.breakeven.command import Found
 
 SHORT = 100e-6
 """Seconds of the item for which the table has the smallest chunk."""

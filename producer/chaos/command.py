@@ -9,22 +9,32 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from lab.cluster.context import default_context
-from lab.cluster.store import Store
+import lab
 from lab.errors import BadSettings, ExitCode
 from lab.settings import Settings
+from lab.store.store import Store
 from producer import output
 from producer.chaos import load
 from producer.chaos.ledger import Ledger
 from producer.chaos.storm import Storm, plan
 from producer.progress import Progress
+from producer.recording import Recording
 
 HOSTS, SLOTS, WORKERS = 3, 8, 8
 PATIENCE = 120.0
 """Seconds, beyond the storm's, in which everything has to come to its end."""
 
 
-def run(kills: int, restarts: int, cuts: int, items: int, seconds: float, seed: int | None, as_json: bool) -> int:
+def run(
+    kills: int,
+    restarts: int,
+    cuts: int,
+    items: int,
+    seconds: float,
+    seed: int | None,
+    as_json: bool,
+    recording: Recording,
+) -> int:
     """Run the storm over the work; print the ledger.
 
     Returns:
@@ -42,13 +52,15 @@ def run(kills: int, restarts: int, cuts: int, items: int, seconds: float, seed: 
     seed = random.randrange(1 << 30) if seed is None else seed
     progress = Progress(sys.stderr)
     progress.say(f"seed {seed}: starting a fleet of {HOSTS} hosts ...")
-    ctx = default_context()
-    ctx.settings, ctx.durable = replace(settings, hosts=HOSTS, slots=SLOTS), True
+    ctx = lab.get_context("cluster")
+    ctx.settings, ctx.durable, ctx.tell = replace(settings, hosts=HOSTS, slots=SLOTS), True, False
     with ctx:
         ctx.connect()
-        verdict = _storm(ctx, random.Random(seed), kills, restarts, cuts, items, seconds, progress)
+        with recording.around(ctx, "chaos") as around:
+            verdict = _storm(around, random.Random(seed), kills, restarts, cuts, items, seconds, progress, recording)
     progress.clear()
     verdict["seed"] = seed
+    recording.write(told="; ".join(_lines(verdict)))
     if as_json:
         output.write_json(verdict)
     else:
@@ -57,13 +69,21 @@ def run(kills: int, restarts: int, cuts: int, items: int, seconds: float, seed: 
 
 
 def _storm(
-    ctx: Any, dice: random.Random, kills: int, restarts: int, cuts: int, items: int, seconds: float, progress: Progress
+    ctx: Any,
+    dice: random.Random,
+    kills: int,
+    restarts: int,
+    cuts: int,
+    items: int,
+    seconds: float,
+    progress: Progress,
+    recording: Recording,
 ) -> dict[str, Any]:
     plain, once = ctx.Value("q", 0), ctx.Value("q", 0)
     pool = ctx.Pool(WORKERS, load.use, (plain, once))
     mean = seconds * WORKERS / items
     calls = [(number, dice.uniform(0.5, 1.5) * mean) for number in range(items)]
-    ledger = Ledger(items)
+    ledger = Ledger(items, lambda blow: recording.note("broken", name=blow.what))
     answers = pool.imap_unordered(load.work, calls)
     reader = threading.Thread(target=ledger.keep, args=(answers, pool._calls.pending), daemon=True)
     reader.start()
@@ -97,8 +117,12 @@ def _tally(ledger: Ledger) -> str:
 
 
 def _show(verdict: dict[str, Any]) -> None:
+    output.write("".join(f"{line}\n" for line in _lines(verdict)))
+
+
+def _lines(verdict: dict[str, Any]) -> list[str]:
     blows = ", ".join(f"{count} {what}" for what, count in sorted(verdict["blows"].items())) or "none"
-    lines = [
+    return [
         f"seed {verdict['seed']}, {verdict['seconds']} s; blows: {blows}",
         f"accepted           {verdict['accepted']}",
         f"done               {verdict['done']}",
@@ -111,4 +135,3 @@ def _show(verdict: dict[str, Any]) -> None:
         *(f"error              {error}" for error in verdict["errors"]),
         "nothing was lost, and every call counts once" if verdict["ok"] else "SOMETHING WAS LOST OR COUNTED WRONG",
     ]
-    output.write("".join(f"{line}\n" for line in lines))

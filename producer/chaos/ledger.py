@@ -6,7 +6,7 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ class Blow:
     """Something that was broken on purpose.
 
     Attributes:
-        what: host, slot, process, redis or connections.
+        what: host, supervisor, forker, process, redis or connections.
         at: Seconds since the beginning.
         held: Calls that its victims had begun or taken.
         recovered: Seconds until all of those were answered; for Redis and connections, until any call was.
@@ -33,10 +33,11 @@ class Ledger:
 
     Args:
         accepted: Number of calls, which are numbered from 0.
+        told: Hears of each blow.
     """
 
-    def __init__(self, accepted: int) -> None:
-        self.accepted = accepted
+    def __init__(self, accepted: int, told: Callable[[Blow], None] = lambda blow: None) -> None:
+        self.accepted, self._told = accepted, told
         self.blows: list[Blow] = []
         self.errors: list[str] = []
         self._answers: Counter[int] = Counter()
@@ -55,6 +56,7 @@ class Ledger:
 
     def strike(self, blow: Blow) -> None:
         """Note a blow, just before it falls."""
+        self._told(blow)
         with self._changed:
             self.blows.append(blow)
 

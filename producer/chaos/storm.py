@@ -11,12 +11,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from lab.cluster.fleet import list_hosts
-from lab.cluster.store import Store
 from lab.errors import BrokerUnreachable
+from lab.fleet.hosts import list_hosts
+from lab.store.store import Store
 from producer.chaos.ledger import Blow, Ledger
 
-VICTIMS = ("host", "slot", "process")
+VICTIMS = ("host", "supervisor", "forker", "process")
 
 
 def plan(dice: random.Random, kills: int, restarts: int, cuts: int, seconds: float) -> list[tuple[float, str]]:
@@ -38,7 +38,7 @@ class Storm:
     def __init__(self, dice: random.Random, store: Store, pool: Any, ledger: Ledger) -> None:
         self._dice, self._store, self._pool, self._ledger = dice, store, pool, ledger
         self._how: dict[str, Callable[[], None]] = {
-            "host": self._host, "slot": self._slot, "process": self._process,
+            "host": self._host, "supervisor": self._supervisor, "forker": self._forker, "process": self._process,
             "redis": self._redis, "connections": self._connections,
         }  # fmt: skip
 
@@ -60,27 +60,34 @@ class Storm:
         if len(hosts) < 2:
             return  # the last one stays: with no host at all, a fleet has nobody to hand work to
         host = self._dice.choice(hosts)
-        self._blow("host", [worker for worker in self._workers() if worker.host == host.name], host.pid)
+        self._blow("host", self._workers_of(host.name), host.pid)
 
-    def _slot(self) -> None:
+    def _supervisor(self) -> None:
         worker = self._dice.choice(self._workers())
-        self._blow("slot", [worker], self._slot_of(worker))
+        self._blow("supervisor", self._workers_of(worker.host), _parent(self._forker_of(worker)))
+
+    def _forker(self) -> None:
+        worker = self._dice.choice(self._workers())
+        self._blow("forker", self._workers_of(worker.host), self._forker_of(worker))
 
     def _process(self) -> None:
         worker = self._dice.choice(self._workers())
-        self._slot_of(worker)
+        self._forker_of(worker)
         self._blow("process", [worker], worker.pid)
 
-    def _slot_of(self, worker: Any) -> int:
-        """The slot that a worker runs in.
+    def _forker_of(self, worker: Any) -> int:
+        """The forker of a worker's host.
 
         Excluded: killing what is none of the fleet. A worker that has just died may still be listed, its number belong to
         another program, or its parent be init, or the user's session.
         """
-        slot = _parent(worker.pid)
-        if _parent(slot) not in [host.pid for host in list_hosts(self._store)]:
+        forker = _parent(worker.pid)
+        if _parent(_parent(forker)) not in [host.pid for host in list_hosts(self._store)]:
             raise ProcessLookupError
-        return slot
+        return forker
+
+    def _workers_of(self, host: str) -> list[Any]:
+        return [worker for worker in self._workers() if worker.host == host]
 
     def _redis(self) -> None:
         info = bytes(self._store.call("INFO", "server"))

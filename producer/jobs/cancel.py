@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import sys
-import time
 
-from lab.errors import JobFailed
-from producer.jobs import fleet
-
-PATIENCE = 5.0
+from producer.jobs import fleet, following, programs
 
 
 def cancel(job_id: str) -> None:
-    """Begin no more tasks of a job, and end those that run.
+    """Begin no more tasks of a job, and end those that run; a job that was cancelled before stays so.
 
     Raises:
-        JobFailed: It has ended already.
+        JobEnded: It has ended already, or did just now.
         NoSuchJob: There is none of this id.
     """
     app = fleet.connect()
     job = app.records.find(job_id)
+    if job.state == "cancelled":
+        print(f"{job_id} was cancelled before: {job.done} of {len(job.tasks)} tasks were done.")
+        return
     if job.ended:
-        raise JobFailed(
-            f"{job_id} is {job.state} already; there is nothing to cancel.", f"See: producer status {job_id}"
-        )
+        raise following.ended_already(job)
+    if programs.is_program(job):
+        programs.cancel(app, job)
+        return
     app.records.cancel(job_id)  # first: what this command does not live to revoke is not begun either
     ids = [name for name, task in job.tasks.items() if task.state != "SUCCESS"]
     with fleet.reached(app):
         app.control.revoke(ids, terminate=True, signal="SIGTERM")
     running = job.having("STARTED")
-    deadline = time.monotonic() + PATIENCE
-    while (left := app.records.find(job_id).having("STARTED")) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    job = following.stopped(app, job_id)
     print(f"{job_id} is cancelled: {job.done} of {len(job.tasks)} tasks were done, {len(running)} were under way.")
-    if left:
-        print(f"Still under way after {PATIENCE:g} s, if their workers live: {', '.join(left)}", file=sys.stderr)
+    if left := job.having("STARTED"):
+        print(
+            f"Still under way after {following.PATIENCE:g} s, if their workers live: {', '.join(left)}", file=sys.stderr
+        )

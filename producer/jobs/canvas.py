@@ -13,8 +13,8 @@ from typing import Any
 
 from celery.canvas import Signature, chain, chord, chunks, group
 
-from lab.cluster.jobapp import GRACE, JobApp
 from lab.jobs import montecarlo, wordcount
+from lab.jobs.app import GRACE, JobApp
 from lab.jobs.job import Arguments, Chunk
 
 

@@ -9,15 +9,26 @@ from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from lab.cluster.context import check_alike
-from lab.cluster.fleet import JOBS, HostInfo, list_hosts
-from lab.cluster.jobapp import JobApp, make_job_app
-from lab.cluster.outage import unreachable
 from lab.errors import NoWorkers
+from lab.fleet.hosts import JOBS, HostInfo, list_hosts
+from lab.jobs.app import JobApp, make_job_app
 from lab.settings import Settings
+from lab.store.outage import unreachable
+
+WITHOUT = (
+    "or wait for the job with a fleet for the time of the command:\n"
+    "  producer submit JOB --wait\n"
+    "or do without a fleet:\n"
+    "  producer submit JOB --on processes"
+)
 
 
-def connect(settings: Settings | None = None) -> JobApp:
+def connect(settings: Settings | None = None, without: str = WITHOUT) -> JobApp:
     """The app for the configured fleet, whose key and version are this program's if any host takes jobs.
+
+    Args:
+        settings: Where it is; from the environment when None.
+        without: What can be done without one.
 
     Raises:
         NoWorkers: No broker is configured.
@@ -30,10 +41,7 @@ def connect(settings: Settings | None = None) -> JobApp:
             "A job outlives the command that submits it, and so must its fleet. Either start one in another terminal,\n"
             "and run here the export lines that it prints:\n"
             "  producer fleet\n"
-            "or in containers: docker compose up; or wait for the job with a fleet for the time of the command:\n"
-            "  producer submit JOB --wait\n"
-            "or do without a fleet:\n"
-            "  producer submit JOB --on processes",
+            f"or in containers: docker compose up; {without}",
         )
     app = make_job_app(settings)
     check_alike(hosts(app), settings)

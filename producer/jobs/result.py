@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lab import jobs
-from lab.cluster.jobapp import JobApp
-from lab.cluster.jobs import Job
 from lab.errors import NoSuchJob, NotReady
+from lab.jobs.app import JobApp
+from lab.jobs.records import Job
 from producer import output
-from producer.jobs import fleet, watch
+from producer.jobs import fleet, following, programs
 
 
 def fetch(app: JobApp, job: Job) -> Any:
@@ -29,7 +29,7 @@ def fetch(app: JobApp, job: Job) -> Any:
             f"To wait for it: producer watch {job.record.id}",
         )
     if job.state != "done":
-        raise watch.failed(job)
+        raise following.failed(job)
     wanted = [job.record.id] if job.record.merged else job.record.tasks
     results: Any = app.backend
     with fleet.reached(app):
@@ -47,8 +47,13 @@ def show(app: JobApp, job_id: str, folder: str | None, as_json: bool) -> None:
 
 
 def show_one(job_id: str, folder: str | None, as_json: bool) -> None:
-    """Likewise, over the configured fleet."""
-    show(fleet.connect(), job_id, folder, as_json)
+    """Likewise, over the configured fleet; of a detached program, what it returned or how it ended."""
+    app = fleet.connect()
+    job = app.records.find(job_id)
+    if programs.is_program(job):
+        programs.show_result(app, job, as_json)
+    else:
+        show(app, job_id, folder, as_json)
 
 
 def write(name: str, arguments: dict[str, Any], value: Any, folder: str | None, as_json: bool) -> None:
@@ -66,5 +71,6 @@ def write(name: str, arguments: dict[str, Any], value: Any, folder: str | None, 
 
     for kind, image in (("image", pictures.image(value)), ("workers", pictures.by_worker(value))):
         path = Path(folder) / f"mandelbrot-{kind}.png"
-        image.save(path)
+        with output.written(str(path)):
+            image.save(path)
         print(path, file=sys.stderr)

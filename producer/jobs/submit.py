@@ -9,14 +9,14 @@ import time
 from typing import Any
 
 import lab
-from lab import jobs
-from lab.cluster.jobapp import LONG, SHORT, JobApp
-from lab.cluster.jobs import Record
+from lab import jobs, spans
+from lab.jobs.app import LONG, SHORT, JobApp
 from lab.jobs.job import run_here
+from lab.jobs.records import Record
 from lab.settings import Settings
 from producer import output
 from producer.capture import Relay
-from producer.jobs import fleet, result, watch
+from producer.jobs import fleet, following, result, watch
 from producer.jobs.canvas import COMPOSE, Canvas
 from producer.progress import Progress
 
@@ -45,7 +45,7 @@ def send(app: JobApp, name: str, arguments: dict[str, Any], queue: str | None, s
     composed = COMPOSE[name](canvas, pieces)
     record = Record(canvas.job_id, name, arguments, time.time(), canvas.tasks, canvas.merged)
     app.records.add(record)
-    with fleet.reached(app):
+    with fleet.reached(app), spans.asking(f"job {name}"):
         composed.apply_async()
     app.records.sent(record.id)
     return record
@@ -57,9 +57,7 @@ def submit(name: str, arguments: dict[str, Any], queue: str | None, soft_limit: 
     record = send(app, name, arguments, queue, soft_limit)
     output.write(f"{record.id}\n")
     if not fleet.hosts(app):
-        print(
-            "No host takes jobs now; it waits in the queue. Start one: worker --queues jobs,jobs.long", file=sys.stderr
-        )
+        print(following.NOBODY, file=sys.stderr)
     print(f"To follow it: producer watch {record.id}", file=sys.stderr)
 
 
@@ -67,7 +65,7 @@ def submit_and_wait(
     name: str, arguments: dict[str, Any], queue: str | None, soft_limit: int, folder: str | None, as_json: bool
 ) -> None:
     """Send a job, follow it, write its result; over a fleet of its own if none is configured."""
-    from lab.cluster.embedded import EmbeddedFleet
+    from lab.fleet.embedded import EmbeddedFleet
 
     settings = Settings.from_env()
     embedded = None

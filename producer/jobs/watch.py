@@ -11,17 +11,16 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lab.cluster.jobapp import JobApp
-from lab.cluster.jobs import Job
-from lab.errors import BrokerUnreachable, JobFailed
+from lab.errors import BrokerUnreachable
+from lab.jobs.app import JobApp
+from lab.jobs.records import Job
 from producer import output
-from producer.jobs import fleet
+from producer.jobs import fleet, programs
+from producer.jobs.following import NOBODY, PERIOD, Watched, done_of, failed
 from producer.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-PERIOD = 0.25
 
 
 def show_all(as_json: bool) -> None:
@@ -42,7 +41,7 @@ def show_all(as_json: bool) -> None:
     table.add_column()
     table.add_row("ID", "STATE", "DONE", "SUBMITTED", "ARGUMENTS", style="bold")
     for job in found:
-        table.add_row(job.record.id, job.state, _done(job), _when(job), _words(job.record.arguments))
+        table.add_row(job.record.id, job.state, done_of(job), _when(job), _words(job.record.arguments))
     output.write_rich([table])
 
 
@@ -53,7 +52,10 @@ def show(job_id: str, as_json: bool) -> None:
     if as_json:
         output.write_json({**summary(job), "tasks": {name: vars(task) for name, task in job.tasks.items()}})
         return
-    output.write_rich([*_report(job, takers=len(fleet.hosts(app)))])
+    lines = _report(job, takers=len(fleet.hosts(app)))
+    if programs.is_program(job):
+        lines += programs.report(app, job)
+    output.write_rich(lines)
 
 
 def follow(app: JobApp, job_id: str, stays: bool = True) -> Job:
@@ -65,16 +67,18 @@ def follow(app: JobApp, job_id: str, stays: bool = True) -> Job:
         stays: Whether the job goes on when this command is interrupted.
 
     Raises:
-        JobFailed: It failed, or was cancelled.
+        JobFailed: It failed, was cancelled, or nothing will come of it any more as its messages were deleted.
         KeyboardInterrupt: Ctrl-C, which ends the watching and not the job.
     """
-    progress = Progress(sys.stderr)
+    progress, watched = Progress(sys.stderr), Watched(app)
     said = ""
     try:
         while not (job := app.records.find(job_id)).ended:
             if (line := _line(app, job)) != said:
                 said = line
+                watched.heard()
                 progress.say(line)
+            watched.look(job)
             time.sleep(PERIOD)
     except KeyboardInterrupt:
         progress.clear()
@@ -96,20 +100,13 @@ def follow(app: JobApp, job_id: str, stays: bool = True) -> Job:
 
 def watch(job_id: str) -> None:
     """Follow a job to its end, and say how to get its result."""
-    follow(fleet.connect(), job_id)
+    app = fleet.connect()
+    job = app.records.find(job_id)
+    if programs.is_program(job):
+        programs.follow(app, job)
+    else:
+        follow(app, job_id)
     print(f"To see what it found: producer result {job_id}", file=sys.stderr)
-
-
-def failed(job: Job) -> JobFailed:
-    """The error for a job that has no result."""
-    if job.state == "cancelled":
-        return JobFailed(
-            f"{job.record.id} was cancelled, {_done(job)} tasks done.", "To submit it again: producer submit"
-        )
-    name, task = next(iter(job.having("FAILURE").items()))
-    return JobFailed(
-        f"{job.record.id} failed: task {name}: {task.error}", f"All of it: producer status {job.record.id}"
-    )
 
 
 def summary(job: Job) -> dict[str, Any]:
@@ -122,30 +119,26 @@ def summary(job: Job) -> dict[str, Any]:
 
 
 def _report(job: Job, takers: int) -> list[RenderableType]:
-    lines = [f"{job.record.id}: {job.state}, {_done(job)} tasks done"]
+    lines = [f"{job.record.id}: {job.state}, {done_of(job)} tasks done"]
     lines.append(f"submitted {_when(job)}, {_words(job.record.arguments)}")
     if job.workers:
         lines.append(f"by {_crew(job)}: {' '.join(job.workers)}")
     if not job.sent:
         lines.append("Not all of it was sent: the command that submitted it ended before. Cancel it and submit again.")
     if not takers and not job.ended:
-        lines.append("No host takes jobs now; it waits in the queue. Start one: worker --queues jobs,jobs.long")
+        lines.append(NOBODY)
     for words, states in (("now", ("STARTED",)), ("to be tried again", ("RETRY",)), ("failed", ("FAILURE",))):
         lines += [f"  {name} {words} {task.who} {task.error}".rstrip() for name, task in job.having(*states).items()]
     return [*lines]
 
 
 def _line(app: JobApp, job: Job) -> str:
-    words = f"{job.record.id}: {job.state}, {_done(job)} tasks done, {len(job.having('STARTED'))} under way"
+    words = f"{job.record.id}: {job.state}, {done_of(job)} tasks done, {len(job.having('STARTED'))} under way"
     if retried := len(job.having("RETRY")):
         words += f", {retried} to be tried again"
     if job.state == "queued" and not fleet.hosts(app):
         words += "; no host takes jobs: worker --queues jobs,jobs.long"
     return words
-
-
-def _done(job: Job) -> str:
-    return f"{job.done}/{len(job.tasks)}"
 
 
 def _when(job: Job) -> str:

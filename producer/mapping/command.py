@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from lab.chunk import Job
 from lab.concepts._shared import cores
-from lab.errors import BrokerUnreachable, ExitCode, LabError
-from lab.target import Target
+from lab.errors import BrokerUnreachable, ExitCode
+from lab.mapping.chunk import Job
+from lab.program import along
+from lab.program.target import Target
 from producer import errors, interrupt, output, runs
 from producer.mapping.bell import Bell
 from producer.mapping.crew import Crew, gather
@@ -21,15 +22,10 @@ from producer.mapping.journal import CannotResume, Journal
 from producer.mapping.meter import Meter, told
 from producer.mapping.pace import Pace
 from producer.mapping.reader import Item, Reader, Source
-from producer.mapping.sink import File, OutputFailed, Sink, prints_to_stderr
+from producer.mapping.sink import File, Sink, prints_to_stderr
 from producer.progress import Progress
+from producer.recording import Recording
 from producer.target import resolve, send_along
-
-
-class BadUsage(LabError, ValueError):
-    """Options that do not go together."""
-
-    exit_code = ExitCode.USAGE
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,8 @@ class Options:
     timeout: float | None = None
     on_error: str = "stop"
     errors: str | None = None
+    with_it: tuple[str, ...] = ()
+    trace: str = ""
     resume: bool = False
     new_function: bool = False
     overwrite: bool = False
@@ -63,16 +61,16 @@ class Options:
         """
         if self.output == "-" and (self.resume or self.as_json):
             option = "--resume" if self.resume else "--json"
-            raise BadUsage(f"{option} needs a file for the output.", "Name one: --output FILE")
+            raise errors.BadUsage(f"{option} needs a file for the output.", "Name one: --output FILE")
         if self.resume and self.overwrite:
-            raise BadUsage("--resume keeps the output, --overwrite loses it.", "Choose one.")
+            raise errors.BadUsage("--resume keeps the output, --overwrite loses it.", "Choose one.")
         if self.on_error == "collect" and not self.errors_file:
-            raise BadUsage("--on-error collect needs a file for the errors.", "Name one: --errors FILE")
+            raise errors.BadUsage("--on-error collect needs a file for the errors.", "Name one: --errors FILE")
         if self.errors and self.on_error != "collect":
-            raise BadUsage("--errors is for --on-error collect.", "Add: --on-error collect")
+            raise errors.BadUsage("--errors is for --on-error collect.", "Add: --on-error collect")
         names = [os.path.realpath(name) for name in (self.input, self.output, self.errors_file) if name and name != "-"]
         if len(set(names)) < len(names):
-            raise BadUsage("Input, output and errors must be different files.", "Name another: --output FILE")
+            raise errors.BadUsage("Input, output and errors must be different files.", "Name another: --output FILE")
 
     @property
     def errors_file(self) -> str | None:
@@ -115,7 +113,9 @@ class Mapping:
         name = self._options.output
         if name == "-" or (os.path.exists(name) and not os.path.isfile(name)):  # a device, a named pipe
             if self._options.resume:
-                raise BadUsage(f"{name!r} is no ordinary file, and nothing is left of it to resume.", "--output FILE")
+                raise errors.BadUsage(
+                    f"{name!r} is no ordinary file, and nothing is left of it to resume.", "--output FILE"
+                )
             return None
         identity = {
             "function": str(target),
@@ -184,12 +184,16 @@ def run(options: Options) -> ExitCode:
         target = resolve(options.function)
         if options.place == "cluster":
             send_along(target)
+        (along.take if options.place == "cluster" else along.check)(options.with_it)
         mapping = Mapping(options, target, Source.open(options.input), stdout)
         if mapping.finished:
             print(f"{options.output!r} is complete; nothing is left to do.", file=sys.stderr)
             return ExitCode.SOME_FAILED if mapping.sink.failed else ExitCode.OK
         with runs.opened([options.place], Progress(_screen(options))) as contexts:
-            summary = _map(mapping, contexts[options.place], options)
+            recording = Recording(options.trace)
+            with recording.around(contexts[options.place], options.function) as ctx:
+                summary = _map(mapping, ctx, options)
+            recording.write()
     if not options.quiet:
         print(told(summary), file=sys.stderr)
     if options.as_json:
@@ -228,10 +232,10 @@ def _break_off(mapping: Mapping, flow: Flow, exc: BaseException) -> None:
     """Keep what is done, and say so: the error itself is told after this."""
     sink = mapping.sink
     try:
-        if not isinstance(exc, OutputFailed):
+        if not isinstance(exc, output.OutputFailed):
             flow.salvage()
         sink.commit(now=True)
-    except OutputFailed as worse:
+    except output.OutputFailed as worse:
         print(f"error: {worse.message}", file=sys.stderr)
     if not sink.done + sink.failed:
         return

@@ -18,10 +18,10 @@ from functools import partial
 from multiprocessing import connection
 from typing import Any, Protocol
 
-from lab.chunk import Answer, Failure, Job, Payload
 from lab.errors import LabError, WorkerLost
 from lab.evidence import Who
-from lab.serve import serve
+from lab.mapping.chunk import Answer, Failure, Job, Payload
+from lab.mapping.serve import serve
 from producer.mapping.bell import Bell
 
 MAX_DEATHS = 3

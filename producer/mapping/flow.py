@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from lab.chunk import Answer, Failure, Outcome
 from lab.errors import ExitCode, LabError, WorkerLost
 from lab.evidence import Who
+from lab.mapping.chunk import Answer, Failure, Outcome
 from producer import interrupt
 from producer.mapping.crew import Crew, Task
 from producer.mapping.feed import Feed

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.chunk import Payload
 from lab.errors import ExitCode, LabError
+from lab.mapping.chunk import Payload
 
 BLOCK = 1 << 16
 LONGEST = 64 << 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import stat
@@ -13,23 +12,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from lab.chunk import Failure, Job, Outcome
-from lab.errors import ExitCode, LabError
+from lab.mapping.chunk import Failure, Job, Outcome
 from producer.mapping.journal import CannotResume, Journal
 from producer.mapping.ledger import Ledger
 from producer.mapping.reader import Item
+from producer.output import OutputFailed
 
 COMMIT_SECONDS = 0.1
 """Seconds between two entries in the journal, at least."""
 
 TOLD = 10
 """Failed items that are told on stderr one by one; of the others, their number."""
-
-
-class OutputFailed(LabError, OSError):
-    """Results can no longer be written."""
-
-    exit_code = ExitCode.OUTPUT_FAILED
 
 
 class File:
@@ -58,6 +51,10 @@ class File:
                 os.ftruncate(self.fd, 0)
 
     def _lock(self) -> None:
+        if sys.platform == "win32":
+            return  # it has no flock: two commands that write to one output are not told apart there
+        import fcntl
+
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

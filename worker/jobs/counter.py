@@ -12,8 +12,8 @@ from typing import Any
 import redis
 from celery import shared_task
 
-from lab.cluster.jobs import job_key, job_of
 from lab.jobs import counter
+from lab.jobs.records import job_key, job_of
 from worker.jobs.task import JobTask
 
 LEASE = 10.0

@@ -21,9 +21,12 @@ from celery.utils.log import get_task_logger
 from celery.worker import state
 from celery.worker.request import Request
 
-from lab.cluster.jobapp import is_genuine
-from lab.errors import BrokerUnreachable, LabError, WorkerLost
+from lab import spans
+from lab.errors import BrokerUnreachable, LabError, WorkerLost, WrongKey
+from lab.fleet.counts import CHUNKS, REDELIVERED
+from lab.jobs.app import SPANS, open_body
 from lab.jobs.job import BadArgument
+from lab.jobs.records import new_run
 
 MOST_RUNS = 3
 OUTAGE = 120
@@ -40,10 +43,28 @@ _Task: Any = Task
 class JobRequest(_Request):  # type: ignore[misc]
     """A message, in the worker's main process, before a slot gets it."""
 
+    def __init__(self, message: Any, *args: Any, app: Any, **options: Any) -> None:
+        try:
+            body, self._genuine = open_body(app.keys, message.headers, message.payload), True
+        except WrongKey:
+            body, self._genuine = [[], {}, {}], False
+        options.update(body=body, headers=message.headers, decoded=True)
+        super().__init__(message, *args, app=app, **options)
+        if self._genuine and (message.delivery_info or {}).get("redelivered"):
+            app.counting.one(REDELIVERED)
+
+    def acknowledge(self) -> None:
+        """It has come to its end, however that was."""
+        if self.time_start and not self.acknowledged:  # else it was never run
+            self._app.counting.took(CHUNKS, max(0.0, time.time() - self.time_start))
+        super().acknowledge()
+
     def revoked(self) -> bool:
-        """Whether not to run it: Celery asks this first. A message without a valid signature is never run."""
-        if not is_genuine(self._app.settings.authkey, self._request_dict, self._body):
-            logger.error("Refused: task %s[%s] carries no valid signature; it was not executed", self.name, self.id)
+        """Whether not to run it: Celery asks this first. A message that does not open is never run."""
+        if not self._genuine:
+            logger.error(
+                "Refused: task %s[%s] is not sealed with the fleet's key; it was not executed", self.name, self.id
+            )
             state.task_ready(self)
             self.acknowledge()
             return True
@@ -54,7 +75,7 @@ class JobRequest(_Request):  # type: ignore[misc]
         super().cancel(pool, signal, emit_retry)
         if self.time_start:
             with suppress(LabError):
-                self._app.records.hand_over(self.id, self.request_dict.get("retries") or 0, _who(self.worker_pid))
+                self._app.records.hand_over(self.id, self.request_dict.get("retries") or 0, who(self.worker_pid))
 
 
 class JobTask(_Task):  # type: ignore[misc]
@@ -70,7 +91,8 @@ class JobTask(_Task):  # type: ignore[misc]
         request = self.request
         if request.called_directly:
             return self.run(*args, **kwargs)  # an item of a starmap, whose message was looked at
-        begun = _patiently(partial(self.app.records.begin, request.id, request.retries, _who(os.getpid())))
+        run = new_run(who(os.getpid()))
+        begun = patiently(partial(self.app.records.begin, request.id, request.retries, run))
         if not begun.known:
             logger.error("Not begun: task %s[%s] belongs to a job that has expired or never was", self.name, request.id)
             raise Ignore
@@ -83,14 +105,18 @@ class JobTask(_Task):  # type: ignore[misc]
                 return meta["result"]
         if begun.runs - begun.handed_over > MOST_RUNS:
             raise WorkerLost(f"It was given up, as the {MOST_RUNS} workers that took it died.")
+        request.begun, request.its_run = begun, run  # for a task that has to know which run of it this is
+        if carrier := request.get(SPANS):
+            return spans.under(carrier, self.name, partial(self.run, *args, **kwargs))
         return self.run(*args, **kwargs)
 
 
-def _who(pid: int) -> str:
+def who(pid: int) -> str:
+    """A process of this host, as records call it."""
     return f"{os.environ.get('CROSSHOST_HOST', '')}/{pid}"
 
 
-def _patiently(ask: Callable[[], T]) -> T:
+def patiently(ask: Callable[[], T]) -> T:
     """What Redis answers, asked again during an outage."""
     deadline = time.monotonic() + OUTAGE
     while True:

@@ -1,0 +1,21 @@
+import time
+from multiprocessing import Barrier, Lock, Process, Value
+
+
+def count(counter, gate, lock):
+    gate.wait()
+    for _ in range(50):
+        with lock:
+            seen = counter.value
+            time.sleep(0.001)
+            counter.value = seen + 1
+
+
+if __name__ == "__main__":
+    counter, gate, lock = Value("i", 0), Barrier(4), Lock()
+    workers = [Process(target=count, args=(counter, gate, lock)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    print("counted:", counter.value)

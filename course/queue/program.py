@@ -1,0 +1,18 @@
+from multiprocessing import Process, Queue
+
+
+def consume(todo, counts):
+    taken = 0
+    while todo.get() is not None:
+        taken += 1
+    counts.put(taken)
+
+
+if __name__ == "__main__":
+    todo, counts = Queue(), Queue()
+    consumers = [Process(target=consume, args=(todo, counts)) for _ in range(3)]
+    for consumer in consumers:
+        consumer.start()
+    for item in [*range(30), None, None, None]:
+        todo.put(item)
+    print("taken by all together:", sum(counts.get() for _ in consumers))

@@ -1,0 +1,18 @@
+import time
+from multiprocessing import Pool
+
+
+def square(number):
+    return number * number
+
+
+if __name__ == "__main__":
+    numbers = range(5000)
+    begun = time.perf_counter()
+    list(map(square, numbers))
+    loop = time.perf_counter() - begun
+    begun = time.perf_counter()
+    with Pool(4) as pool:  # its start counts, and chunks are as large as can be
+        pool.map(square, numbers, 1250)
+    took = time.perf_counter() - begun
+    print("the pool took, times as long as the loop:", round(took / loop, 1))

@@ -1,0 +1,16 @@
+import threading
+from multiprocessing import Pool
+
+own = threading.local()
+
+
+def serve(user):
+    if not hasattr(own, "user"):
+        own.user = user
+    return own.user
+
+
+if __name__ == "__main__":
+    with Pool(1) as pool:
+        served = [pool.apply(serve, (user,)) for user in ("ann", "ben", "cid")]
+    print("served as ann:", served.count("ann"))

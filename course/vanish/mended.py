@@ -1,0 +1,16 @@
+from multiprocessing import Pool
+
+
+def invert(number):
+    return 1 / number
+
+
+if __name__ == "__main__":
+    results, errors = [], []
+    with Pool(2) as pool:
+        for number in (1, 2, 0, 4):
+            pool.apply_async(invert, (number,), callback=results.append, error_callback=errors.append)
+        pool.close()
+        pool.join()
+    print("results:", len(results))
+    print("errors:", len(errors))

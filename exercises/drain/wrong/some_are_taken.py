@@ -1,0 +1,21 @@
+# note: some are taken
+import sys
+from multiprocessing import Process, Queue
+
+
+def work(results, first, count):
+    for number in range(first, first + count):
+        results.put(number * number)
+
+
+if __name__ == "__main__":
+    workers, count = int(sys.argv[1]), int(sys.argv[2])
+    results = Queue(1)
+    team = [Process(target=work, args=(results, number * count, count)) for number in range(workers)]
+    for one in team:
+        one.start()
+    total = 0
+    for one in team:
+        total += results.get()
+        one.join()
+    print(total)

@@ -1,0 +1,93 @@
+"""Lost update: whoever writes has read since the last write; nobody keeps the others out for longer than one addition."""
+
+from producer.exercise.claims import (
+    Fault,
+    Note,
+    all_at_once,
+    calls,
+    each_does,
+    lost_writes,
+    never_by_main,
+    printed_is_read,
+    shared,
+)
+
+
+def small(chance):
+    return [("2", "2"), ("3", "1"), ("2", str(chance.randint(3, 4)))]
+
+
+def large(chance, place):
+    return str(chance.randint(3, 4)), str(chance.randint(20, 40))
+
+
+def expected(args):
+    return str(int(args[0]) * int(args[1]))
+
+
+def claims(history, args):
+    workers, times = int(args[0]), int(args[1])
+    yield from lost_writes(history)
+    yield from kept_others_out(history)
+    yield from all_at_once(history)
+    yield from never_by_main(history, "write", kind="Value", what="writes the counter")
+    counter = shared(history, "Value")
+    yield from each_does(history, workers, times, "write", kind="Value", on=counter, what="adds to the counter")
+    yield from printed_is_read(history, counter, expected(args))
+
+
+def kept_others_out(history):
+    """A worker that writes twice with the same lock, and does not let go of it between."""
+    wrote = {}
+    for op in history.ops:
+        if op.does == "release":
+            wrote.pop(op.worker, None)
+        elif op.does == "write" and history.ordered and history.holding(op):
+            if op.worker in wrote:
+                held = ", ".join(history.holding(op))
+                yield Fault(
+                    "keeps",
+                    f"{op.worker} adds again and has not let go of {held} since it added before",
+                    op.line,
+                    op.at,
+                )
+            wrote[op.worker] = op
+
+
+NOTES = (
+    Note(
+        "one after the other",
+        lambda history, fault: fault.name == "in a row",
+        "The count is right since there is never more than one worker. Start all, then wait for all.",
+    ),
+    Note(
+        "a lock for each process",
+        lambda history, fault: fault.name == "lost write" and len({op.on for op in history.ops if op.took}) > 1,
+        "Each worker has a lock of its own, which nobody else ever asks for. Make one, in the main"
+        " program, and hand it to all.",
+    ),
+    Note(
+        "a sleep",
+        lambda history, fault: fault.name == "lost write" and history.any("sleep"),
+        "A sleep orders nothing: it makes the wrong order rarer, and the machine chooses how rare. Somebody"
+        " has to be kept out.",
+    ),
+    Note(
+        "only the write",
+        lambda history, fault: fault.name == "lost write" and history.any("acquire"),
+        "There is a lock, but not from before the read until after the write: two workers still read the same number.",
+    ),
+    Note(
+        "around everything",
+        lambda history, fault: fault.name == "keeps",
+        "The count is right, and the workers work one after the other: the lock is held from the first"
+        " addition to the last."
+        " Hold it for one addition at a time.",
+    ),
+    Note(
+        "no lock",
+        lambda history, fault: fault.name == "lost write" and not calls(history.source, "acquire", "get_lock", "Lock"),
+        "Both have read the same number, and the second one writes as if the first had never been. Nothing"
+        " keeps them apart yet.",
+    ),
+)

@@ -1,0 +1,19 @@
+# note: one after the other
+import sys
+from multiprocessing import Process, Value
+
+
+def work(counter, times):
+    for _ in range(times):
+        seen = counter.value
+        counter.value = seen + 1
+
+
+if __name__ == "__main__":
+    workers, times = int(sys.argv[1]), int(sys.argv[2])
+    counter = Value("i", 0)
+    for _ in range(workers):
+        one = Process(target=work, args=(counter, times))
+        one.start()
+        one.join()
+    print(counter.value)

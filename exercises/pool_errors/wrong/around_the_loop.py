@@ -1,0 +1,23 @@
+# note: around the loop
+import sys
+from multiprocessing import Pool
+
+
+def task(number):
+    if number % 3 == 0:
+        raise ValueError(f"{number} cannot be done")
+    return number * number
+
+
+if __name__ == "__main__":
+    numbers = [int(text) for text in sys.argv[1:]]
+    results = []
+    with Pool(2) as pool:
+        try:
+            for result in pool.imap(task, numbers):
+                results.append(result)
+        except ValueError:
+            results.append("failed")
+        pool.close()
+        pool.join()
+    print(*results)

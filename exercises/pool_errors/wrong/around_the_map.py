@@ -1,0 +1,18 @@
+# note: around the map
+import sys
+from multiprocessing import Pool
+
+
+def task(number):
+    if number % 3 == 0:
+        raise ValueError(f"{number} cannot be done")
+    return number * number
+
+
+if __name__ == "__main__":
+    numbers = [int(text) for text in sys.argv[1:]]
+    with Pool(2) as pool:
+        try:
+            print(*pool.map(task, numbers))
+        except ValueError:
+            print(*["failed"] * len(numbers))

@@ -1,0 +1,22 @@
+# note: no pool
+import sys
+from multiprocessing import Pool
+
+
+def task(number):
+    if number % 3 == 0:
+        raise ValueError(f"{number} cannot be done")
+    return number * number
+
+
+def outcome(number):
+    try:
+        return task(number)
+    except ValueError:
+        return "failed"
+
+
+if __name__ == "__main__":
+    numbers = [int(text) for text in sys.argv[1:]]
+    with Pool(2):
+        print(*[outcome(number) for number in numbers])

@@ -1,0 +1,85 @@
+"""`producer explore`: search, report, save."""
+
+from __future__ import annotations
+
+from lab.errors import ExitCode
+from lab.explored.search import Exploration, Explorer, Run
+from producer import output
+from producer.explore import report
+from producer.explore.program import Program
+
+
+def explore(
+    name: str,
+    args: tuple[str, ...],
+    bound: int | None,
+    seed: int,
+    limit: int,
+    max_steps: int,
+    save: str | None,
+    as_json: bool,
+    page: str | None = None,
+) -> ExitCode:
+    """Explore a program and say what was found.
+
+    Args:
+        name: Path of a script, or name of a concept.
+        args: The script's arguments.
+        bound: Only orders with at most so many preemptions.
+        seed: For what is drawn when there are too many.
+        limit: At most so many runs.
+        max_steps: Steps after which a run is given up.
+        save: File for the shortest order that goes wrong; without one, for an ordinary one.
+        as_json: Whether the report is JSON.
+        page: File for the report as a page.
+
+    Raises:
+        LabError: It cannot be explored.
+    """
+    program = Program(name, args)
+    program.prepare()
+    explorer = Explorer(program.run, program.judge, max_steps)
+    found = explorer.explore(bound, seed, limit)
+    bad = shortest(explorer, found)
+    shown = bad or explorer.again(next(iter(found.examples.values())).choices) if save or page else None
+    if save and shown:
+        write_schedule(shown, program, save)
+    if page and shown:
+        from producer.explore import steps
+
+        with output.written(page):
+            steps.write(page, found, program, shown)
+    if as_json:
+        output.write_json(report.as_json(found, program, bad))
+    else:
+        output.write_rich(report.show(found, program, bad))
+        if save:
+            output.write(
+                f"\nSaved to {save}. To force this order on a real place: producer replay {save} --on processes\n"
+            )
+        if page:
+            output.write(f"\nWritten to {page}: open it in a browser, and go through the steps.\n")
+    return ExitCode.CHECK_FAILED if found.wrong else ExitCode.OK
+
+
+def shortest(explorer: Explorer, found: Exploration) -> Run | None:
+    """The shortest run that went wrong: a failure before a result that should not be."""
+    if not found.wrong:
+        return None
+    first = min(
+        found.wrong,
+        key=lambda one: (not one.bad, found.examples[one].preemptions, len(found.examples[one].choices), one.text),
+    )
+    return explorer.shortest(first, found.examples[first])
+
+
+def write_schedule(run: Run, program: Program, file: str) -> None:
+    """Write the order of a run to a file.
+
+    Raises:
+        OutputFailed: It cannot be written.
+    """
+    from lab.explored.schedule import Schedule
+
+    with output.written(file):
+        Schedule.of(run, program.concept or program.file, list(program.args), program.sources()).write(file)

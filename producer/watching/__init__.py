@@ -1,0 +1,1 @@
+"""What shows a running fleet: in the terminal and on a page."""

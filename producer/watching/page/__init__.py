@@ -1,0 +1,1 @@
+"""A page that shows a running fleet, served on the loopback: ``producer page``."""

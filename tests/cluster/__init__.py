@@ -1,0 +1,1 @@
+"""The stdlib's nouns across hosts."""

@@ -1,0 +1,303 @@
+"""`producer explore` and `producer replay`, as somebody types them, on scripts of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import ROOT
+
+COUNTER = """
+from multiprocessing import Process, Value
+
+def work(counter):
+    for _ in range(2):
+        counter.value += 1
+
+if __name__ == "__main__":
+    counter = Value("i", 0)
+    workers = [Process(target=work, args=(counter,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    print(counter.value)
+"""
+LOCKS = """
+import multiprocessing
+
+def first(a, b):
+    with a:
+        with b:
+            pass
+
+def second(a, b):
+    with b:
+        with a:
+            pass
+
+if __name__ == "__main__":
+    a, b = multiprocessing.Lock(), multiprocessing.Lock()
+    one = multiprocessing.Process(target=first, args=(a, b))
+    two = multiprocessing.Process(target=second, args=(a, b))
+    one.start()
+    two.start()
+    one.join()
+    two.join()
+    print("done")
+"""
+EVERYTHING = """
+import multiprocessing, queue
+
+def work(number, items, condition, ready, event, barrier, tokens, end):
+    with condition:
+        while not ready.value:
+            condition.wait()
+    with tokens:
+        items.put(number)
+    barrier.wait()
+    event.wait()
+    end.send((number, items.empty()))
+    end.close()
+
+if __name__ == "__main__":
+    items, condition, ready = multiprocessing.Queue(2), multiprocessing.Condition(), multiprocessing.Value("i", 0)
+    event, barrier, tokens = multiprocessing.Event(), multiprocessing.Barrier(3), multiprocessing.Semaphore(1)
+    ends, children = [], []
+    for number in range(2):
+        mine, its = multiprocessing.Pipe()
+        ends.append(mine)
+        children.append(
+            multiprocessing.Process(target=work, args=(number, items, condition, ready, event, barrier, tokens, its))
+        )
+    for child in children:
+        child.start()
+    with condition:
+        ready.value = 1
+        condition.notify_all()
+    barrier.wait()
+    first = items.get()
+    event.set()
+    told = [end.recv() for end in ends]
+    second = items.get()
+    try:
+        items.get(timeout=60)
+    except queue.Empty:
+        print(first, second, told)
+    for child in children:
+        child.join()
+"""
+LOST_WAKE_UP = """
+import multiprocessing
+
+def wait(condition, ready):
+    if not ready.value:
+        with condition:
+            condition.wait()
+
+if __name__ == "__main__":
+    condition, ready = multiprocessing.Condition(), multiprocessing.Value("i", 0)
+    child = multiprocessing.Process(target=wait, args=(condition, ready))
+    child.start()
+    with condition:
+        ready.value = 1
+        condition.notify()
+    child.join()
+"""
+POLITE = """
+from multiprocessing import Lock, Process
+
+def politely(mine, other):
+    while True:
+        with mine:
+            if other.acquire(block=False):
+                other.release()
+                return
+
+if __name__ == "__main__":
+    left, right = Lock(), Lock()
+    one = Process(target=politely, args=(left, right))
+    two = Process(target=politely, args=(right, left))
+    one.start()
+    two.start()
+    one.join()
+    two.join()
+"""
+RIGHT = COUNTER.replace(
+    "counter.value += 1", "\n        with counter.get_lock():\n            counter.value += 1".lstrip()
+)
+FAILING = COUNTER.replace("print(counter.value)", "assert counter.value == 4, counter.value")
+
+
+def producer(*args: str, typed: str = "", cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "producer", *args],
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "80", "PYTHONPATH": str(ROOT)},
+    )
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Path:
+    texts = {
+        "counter": COUNTER, "locks": LOCKS, "everything": EVERYTHING, "wakeup": LOST_WAKE_UP, "right": RIGHT,
+        "failing": FAILING, "polite": POLITE,
+    }  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    return tmp_path
+
+
+def explored(path: Path, *args: str) -> Any:
+    return json.loads(producer("explore", str(path), "--json", *args).stdout)
+
+
+def test_a_script_is_counted_and_its_shortest_bad_order_drawn(scripts: Path) -> None:
+    done = producer("explore", "counter.py", cwd=scripts)
+    assert done.returncode == 1, done.stderr
+    lines = done.stdout.splitlines()
+    assert "Explored: all 70 interleavings, in 34 runs (equivalent orders are run once)." in lines
+    assert "Bound on preemptions: none. Seed: 0. Limit: 2,000 runs." in lines
+    for number, result in ((32, 2), (32, 3), (6, 4)):
+        assert any(line.split()[:3] == [str(number), "of", "70"] and f"ends with  {result}" in line for line in lines)
+    assert "stale: 7" in done.stdout
+    assert "<< destroys 7" in done.stdout
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in done.stdout
+
+
+def test_what_goes_on_for_ever_is_told_and_drawn_once(scripts: Path) -> None:
+    text = producer("explore", "polite.py", "--limit", "200", cwd=scripts).stdout
+    assert "NO PROGRESS  goes round and round at lines 6, 7" in text
+    assert "and so on for ever: these last 6 steps again and again" in text
+
+
+def test_a_right_script_ends_with_0(scripts: Path) -> None:
+    done = producer("explore", "right.py", cwd=scripts)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Nothing went wrong in any of them." in done.stdout
+
+
+def test_a_deadlock_is_told_as_a_circle_with_both_lines(scripts: Path) -> None:
+    text = producer("explore", "locks.py", cwd=scripts).stdout
+    assert "Process-1 waits for b, held by Process-2, at line 6 (with b:)" in text
+    assert "and holds a, since line 5 (with a:)" in text
+    assert "Process-2 waits for a, held by Process-1, at line 11 (with a:)" in text
+    assert "and holds b, since line 10 (with b:)" in text
+
+
+def test_an_assert_that_fails_is_counted(scripts: Path) -> None:
+    outcomes = explored(scripts / "failing.py")["outcomes"]
+    assert {(one["kind"], one["text"], one["interleavings"]) for one in outcomes} == {
+        ("claim", "AssertionError: 2 in main at line 15", 32),
+        ("claim", "AssertionError: 3 in main at line 15", 32),
+        ("result", "(prints nothing)", 6),
+    }
+
+
+@pytest.mark.parametrize("args", [(), ("--limit", "12", "--seed", "5"), ("--bound", "1")])
+def test_the_same_seed_gives_the_same_output(scripts: Path, args: tuple[str, ...]) -> None:
+    first, second = (producer("explore", "counter.py", *args, cwd=scripts).stdout for _ in range(2))
+    assert first == second
+    assert "Explored: " in first
+
+
+def test_what_was_not_explored_is_said(scripts: Path) -> None:
+    text = producer("explore", "counter.py", "--limit", "12", "--seed", "5", cwd=scripts).stdout
+    assert "Explored: 12 runs, 6 depth first and 6 drawn (PCT, seed 5, depth 3)," in text
+    assert "of at most 630 interleavings. Not all: what was not seen may still happen." in text
+
+
+def test_a_concept_is_judged_by_its_claims() -> None:
+    done = producer("explore", "pipe")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "all 4 claims held" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("nothing.py", "Cannot read 'nothing.py'"),
+        ("countr", "Did you mean counter?"),
+        ("loss", "cannot be explored"),
+        ("threaded.py", "imports threading"),
+        ("broken.py", "is not Python"),
+    ],
+)
+def test_what_cannot_be_explored_is_refused_with_the_reason(tmp_path: Path, typed: str, words: str) -> None:
+    (tmp_path / "threaded.py").write_text("import threading\n")
+    (tmp_path / "broken.py").write_text("def\n")
+    done = producer("explore", typed, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize("place", ["threads", "processes"])
+@pytest.mark.parametrize("name", ["counter", "locks", "everything", "wakeup", "failing", "polite"])
+def test_a_saved_order_is_forced_on_a_place_of_this_host(scripts: Path, name: str, place: str) -> None:
+    producer("explore", f"{name}.py", "--save", "order.json", "--limit", "300", cwd=scripts)
+    times = 10 if name == "counter" else 2
+    done = producer("replay", "order.json", "--on", place, "--times", str(times), cwd=scripts)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith(f"The same {times} of {times} times.\n")
+
+
+def test_a_saved_order_is_forced_on_the_cluster(scripts: Path) -> None:
+    for name, times in (("counter", 10), ("everything", 2)):
+        producer("explore", f"{name}.py", "--save", "order.json", "--limit", "300", cwd=scripts)
+        done = producer("replay", "order.json", "--on", "cluster", "--times", str(times), cwd=scripts)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.endswith(f"The same {times} of {times} times.\n")
+
+
+def test_another_result_than_the_saved_one_is_told(scripts: Path) -> None:
+    producer("explore", "counter.py", "--save", "order.json", cwd=scripts)
+    schedule = json.loads((scripts / "order.json").read_text())
+    schedule["text"] = "3"
+    (scripts / "order.json").write_text(json.dumps(schedule))
+    done = producer("replay", "order.json", "--on", "threads", cwd=scripts)
+    assert done.returncode == 1
+    assert "  OTHER  2" in done.stdout
+
+
+def test_an_edited_source_makes_a_saved_order_stale(scripts: Path) -> None:
+    producer("explore", "counter.py", "--save", "order.json", cwd=scripts)
+    with open(scripts / "counter.py", "a") as file:
+        file.write("# edited\n")
+    done = producer("replay", "order.json", "--on", "threads", cwd=scripts)
+    assert done.returncode == 2
+    assert "The schedule is stale: counter.py was changed since it was saved." in done.stderr
+
+
+def test_what_is_no_schedule_is_refused(scripts: Path) -> None:
+    (scripts / "order.json").write_text("{}")
+    done = producer("replay", "order.json", cwd=scripts)
+    assert done.returncode == 2
+    assert "holds no schedule" in done.stderr
+
+
+def test_the_learner_deadlocks_it(scripts: Path) -> None:
+    done = producer("explore", "locks.py", "--play", cwd=scripts, typed="1\nu\n1\n2\n")
+    assert done.returncode == 0, done.stderr
+    assert "You have broken it, in 2 steps: deadlock" in done.stdout
+
+
+def test_the_learner_who_breaks_nothing_may_take_choices_back(scripts: Path) -> None:
+    done = producer("explore", "locks.py", "--play", cwd=scripts, typed="1\n1\n" + "1\n" * 3 + "n\n")
+    assert "as it should" in done.stdout
+    done = producer(
+        "explore", "counter.py", "--play", "--save", "mine.json", cwd=scripts, typed="1\n" + "2\n" * 4 + "1\n" * 4
+    )
+    assert "You have broken it" in done.stdout
+    assert json.loads((scripts / "mine.json").read_text())["turns"][0]["worker"] == "Process-1"

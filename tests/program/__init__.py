@@ -1,0 +1,1 @@
+"""A program's source, and whole programs in each place."""

@@ -1,0 +1,1 @@
+"""What survives a lost connection, a forged message, a dead peer."""
