@@ -24,9 +24,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Executor
 
-__all__ = ["PLACES", "__version__", "atomic_add", "get_context", "get_executor", "limited", "progress", "share"]
+__all__ = [
+    "MORE_PLACES",
+    "PLACES",
+    "__version__",
+    "atomic_add",
+    "get_context",
+    "get_executor",
+    "limited",
+    "progress",
+    "share",
+]
 
 PLACES = ("threads", "processes", "cluster")
+
+MORE_PLACES = ("interpreters", "free-threaded")
+"""Places of some Pythons only: interpreters of one process (3.14 and later), and threads of a build without the GIL."""
 
 
 def __getattr__(name: str) -> Any:
@@ -41,12 +54,13 @@ def get_context(place: str, start_method: str | None = None) -> Any:
     """The multiprocessing context of a place; it has an attribute ``place`` with this name.
 
     Args:
-        place: One of ``PLACES``; or ``explored``, where a program runs while ``producer explore`` tries every order.
+        place: One of ``PLACES``; ``interpreters``, where Python has them; or ``explored``, where a program runs while
+            ``producer explore`` tries every order.
         start_method: How ``processes`` starts a child; CROSSHOST_START_METHOD if None, and ``spawn`` if that is not set,
             which is the strictest and the most like a cluster.
 
     Raises:
-        ValueError: There is no such place or start method.
+        ValueError: There is no such place or start method, or (``NotHere``) not in this Python.
     """
     if place == "threads":
         from lab.local import ThreadContext
@@ -61,6 +75,10 @@ def get_context(place: str, start_method: str | None = None) -> Any:
         from lab.cluster.context import default_context
 
         return default_context()
+    if place == "interpreters":
+        from lab.interpreters.context import interpreter_context
+
+        return interpreter_context()
     if place == "explored":
         from lab.explored.context import ExploredContext
 

@@ -188,6 +188,12 @@ class FleetFailed(LabError, RuntimeError):
     exit_code = ExitCode.FLEET_FAILED
 
 
+class NotHere(LabError, ValueError):
+    """A place that there is not on this machine, or not in this Python."""
+
+    exit_code = ExitCode.USAGE
+
+
 class CannotLoad(LabError, RuntimeError):
     """A host could not load the program, for example because it lacks a module."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from lab import PLACES, __version__
+from lab import MORE_PLACES, PLACES, __version__
 from producer import errors, names
 from producer.classroom.commands import course
 from producer.exercise.commands import exercise
@@ -48,6 +48,20 @@ on_places = click.option(
     multiple=True,
     callback=names.check_places,
     help=f"Where to run: {', '.join(PLACES)}. May be given more than once. Default: all of them.",
+)
+on_more_places = click.option(
+    "--on",
+    "places",
+    metavar="PLACE",
+    multiple=True,
+    callback=names.check_more_places,
+    help=f"Where to run: {', '.join([*PLACES, *MORE_PLACES])}. May be given more than once. Default: all that there are.",
+)
+other_python = click.option(
+    "--python",
+    metavar="PATH",
+    default="",
+    help="The Python of free-threaded: one without the GIL. Default: python3.14t or the like, if it is on the PATH.",
 )
 add_rtt = click.option(
     "--rtt",
@@ -99,26 +113,33 @@ def concepts(as_json: bool) -> None:
 
 @main.command()
 @click.argument("concepts", metavar="NAME...", nargs=-1, required=True, callback=names.check_concepts)
-@on_places
+@on_more_places
+@other_python
 @add_rtt
 @trace_file
 @report_file
 @json_flag
-def demo(concepts: list[str], places: list[str], rtt: float, trace: str, report: str, as_json: bool) -> None:
+def demo(
+    concepts: list[str], places: list[str], python: str, rtt: float, trace: str, report: str, as_json: bool
+) -> None:
     """Run concepts by name and show all that happens.
 
     What their children print appears as they print it. With --trace or --report no costs are shown: tracing would be among
     them.
     """
     from producer import demo
+    from producer.places import found
     from producer.recording import Recording
 
-    errors.finish(demo.demo(concepts, names.apart(places, rtt), as_json, rtt, Recording(trace, report)))
+    where = found(places, python, traced=bool(trace or report))
+    names.apart(where.names, rtt)
+    errors.finish(demo.demo(concepts, where, as_json, rtt, Recording(trace, report)))
 
 
 @main.command()
 @click.argument("concepts", metavar="[CONCEPT]...", nargs=-1, callback=names.check_concepts)
-@on_places
+@on_more_places
+@other_python
 @add_rtt
 @click.option(
     "--json",
@@ -141,6 +162,7 @@ def demo(concepts: list[str], places: list[str], rtt: float, trace: str, report:
 def compare(
     concepts: list[str],
     places: list[str],
+    python: str,
     rtt: float,
     json_file: str | None,
     trace: str,
@@ -154,12 +176,15 @@ def compare(
     what is measured is measured without.
     """
     from producer import compare, once
+    from producer.places import found
     from producer.recording import Recording
 
     if once_file and (code := once.code_of_before(once_file)) is not None:
         click.echo("This host has compared before. To compare again: docker compose run --rm producer compare")
         sys.exit(code)
-    runs = compare.compare(concepts, names.apart(places, rtt), json_file, quiet, rtt, Recording(trace, report))
+    where = found(places, python)
+    names.apart(where.names, rtt)
+    runs = compare.compare(concepts, where, json_file, quiet, rtt, Recording(trace, report))
     if once_file:
         once.note(once_file, runs)
     errors.finish(runs)

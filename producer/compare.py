@@ -5,23 +5,25 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from lab import PLACES
 from producer import output, report
 from producer.capture import STDERR, STDOUT, Capture
 from producer.comparison import Comparison
 from producer.machine import load
+from producer.places import Found, pairs
 from producer.progress import Progress
 from producer.recording import Recording
 from producer.runs import Link, Run, captured, opened, run
 
 
 def compare(
-    concepts: list[str], places: list[str], json_file: str | None, quiet: bool, rtt: float, recording: Recording
+    concepts: list[str], places: Found, json_file: str | None, quiet: bool, rtt: float, recording: Recording
 ) -> list[Run]:
     """Measure, then write the report to stdout and the evidence to a file, or the evidence alone to stdout.
 
     Args:
         concepts: Names of the concepts.
-        places: Names of the places.
+        places: Where to run them.
         json_file: Path for the evidence; ``-`` is stdout, None is nowhere.
         quiet: No progress.
         rtt: Seconds of network to add between the fleet and Redis.
@@ -48,7 +50,7 @@ def compare(
 
 
 def measure(
-    concepts: list[str], places: list[str], capture: Capture, progress: Progress, rtt: float, recording: Recording
+    concepts: list[str], places: Found, capture: Capture, progress: Progress, rtt: float, recording: Recording
 ) -> Comparison:
     """Run every concept in every place.
 
@@ -58,18 +60,18 @@ def measure(
     Raises:
         LabError: There is no fleet to connect to; found out before anything runs.
     """
-    found = Comparison(concepts, places)
+    found = Comparison(concepts, places.names, places.missing)
+    todo = pairs(concepts, places.names)
     began = time.perf_counter()
-    with opened(places, progress, rtt) as contexts:
+    with opened(places.names, progress, rtt, places.python) as contexts:
         if "cluster" in contexts:
             found.link = Link.measure(contexts["cluster"], rtt)
-        for concept in concepts:
-            for ctx in contexts.values():
-                progress.say(f"[{len(found.runs) + 1}/{len(concepts) * len(places)}] {concept} on {ctx.place}")
-                found.runs.append(captured(run(concept, ctx), capture))
+        for done, (concept, place) in enumerate(todo, 1):
+            progress.say(f"[{done}/{len(todo)}] {concept} on {place}")
+            found.runs.append(captured(run(concept, contexts[place]), capture))
         found.seconds, found.load_after = time.perf_counter() - began, load()
-        for concept in concepts if recording else ():  # when all is measured: no measurement has a trace in it
-            for ctx in contexts.values():
-                progress.say(f"tracing {concept} on {ctx.place}")
-                captured(recording.run(concept, ctx), capture)
+        for concept, place in todo if recording else ():  # when all is measured: no measurement has a trace in it
+            if place in PLACES:  # nothing records what is done in the others
+                progress.say(f"tracing {concept} on {place}")
+                captured(recording.run(concept, contexts[place]), capture)
     return found

@@ -18,6 +18,7 @@ class Comparison:
     Attributes:
         concepts: Names, in the order they ran.
         places: Names, in the order they ran.
+        missing: Places that there are not here, each with the reason.
         runs: Every concept in every place, the places of a concept next to each other.
         link: What lies between this machine and the fleet; None without the cluster.
         machine: What it ran on.
@@ -29,6 +30,7 @@ class Comparison:
 
     concepts: list[str]
     places: list[str]
+    missing: dict[str, str] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
     link: Link | None = None
     machine: Machine = field(default_factory=Machine.here)
@@ -54,5 +56,6 @@ class Comparison:
             "link": vars(self.link) if self.link else None,
             "concepts": self.concepts,
             "places": self.places,
+            "missing": self.missing,
             "runs": [run.to_json() for run in self.runs],
         }

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from lab import PLACES
+from lab import MORE_PLACES, PLACES
 from producer import names
 
 VARIABLE = "_PRODUCER_COMPLETE"
@@ -52,6 +52,7 @@ BY_CHECK: dict[Callable[..., Any], Callable[[], Iterable[str]]] = {
     names.check_exercise: _exercises,
     names.check_place: lambda: PLACES,
     names.check_places: lambda: PLACES,
+    names.check_more_places: lambda: [*PLACES, *MORE_PLACES],
 }
 """The names that pass a check."""
 

@@ -6,17 +6,18 @@ import lab
 from producer import output, report
 from producer.capture import STDERR, STDOUT, Capture, Relay
 from producer.machine import Machine
+from producer.places import Found, pairs
 from producer.progress import Progress
 from producer.recording import Recording
 from producer.runs import Link, Run, captured, opened
 
 
-def demo(concepts: list[str], places: list[str], as_json: bool, rtt: float, recording: Recording) -> list[Run]:
+def demo(concepts: list[str], places: Found, as_json: bool, rtt: float, recording: Recording) -> list[Run]:
     """Run every concept in every place; show each as it ends, or all of them as JSON at the end.
 
     Args:
         concepts: Names of the concepts.
-        places: Names of the places.
+        places: Where to run them.
         as_json: Whether to write JSON.
         rtt: Seconds of network to add between the fleet and Redis.
         recording: The traces, if any are wanted.
@@ -26,25 +27,25 @@ def demo(concepts: list[str], places: list[str], as_json: bool, rtt: float, reco
     return runs
 
 
-def _as_text(concepts: list[str], places: list[str], rtt: float, recording: Recording) -> list[Run]:
+def _as_text(concepts: list[str], places: Found, rtt: float, recording: Recording) -> list[Run]:
     """What children print goes straight to the terminal, between the title and the evidence."""
     runs = []
-    with Relay() as relay, opened(places, Progress(relay.real), rtt) as contexts:
+    with Relay() as relay, opened(places.names, Progress(relay.real), rtt, places.python) as contexts:
         if rtt:
             output.write_rich([*report.distance(Link.measure(contexts["cluster"], rtt)), ""])
-        for concept in concepts:
-            for ctx in contexts.values():
-                output.write_rich([report.title(f"{concept} on {ctx.place}")])
-                runs.append(recording.run(concept, ctx))
-                relay.show()
-                output.write_rich(report.evidence(runs[-1]))
+        for concept, place in pairs(concepts, places.names):
+            output.write_rich([report.title(f"{concept} on {place}")])
+            runs.append(recording.run(concept, contexts[place]))
+            relay.show()
+            output.write_rich(report.evidence(runs[-1]))
     return runs
 
 
-def _as_json(concepts: list[str], places: list[str], rtt: float, recording: Recording) -> list[Run]:
-    with Capture(STDOUT, STDERR) as capture, opened(places, Progress(None), rtt) as contexts:
+def _as_json(concepts: list[str], places: Found, rtt: float, recording: Recording) -> list[Run]:
+    with Capture(STDOUT, STDERR) as capture, opened(places.names, Progress(None), rtt, places.python) as contexts:
         link = Link.measure(contexts["cluster"], rtt) if rtt else None
-        runs = [captured(recording.run(concept, ctx), capture) for concept in concepts for ctx in contexts.values()]
+        todo = pairs(concepts, places.names)
+        runs = [captured(recording.run(concept, contexts[place]), capture) for concept, place in todo]
         document = {
             "version": lab.__version__,
             "machine": vars(Machine.here()),

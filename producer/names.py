@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from lab import PLACES
+from lab import MORE_PLACES, PLACES
 from lab.errors import ExitCode, LabError
 
 
@@ -107,6 +107,15 @@ def check_places(_ctx: click.Context, _param: click.Parameter, typed: tuple[str,
         BadName: One of them is not a place.
     """
     return _known("place", _words(typed), list(PLACES), "producer compare --help")
+
+
+def check_more_places(_ctx: click.Context, _param: click.Parameter, typed: tuple[str, ...]) -> list[str]:
+    """The places typed, of all five; none when none was typed, as not every one of them is everywhere.
+
+    Raises:
+        BadName: One of them is not a place.
+    """
+    return _known("place", _words(typed), [*PLACES, *MORE_PLACES], "producer compare --help") if typed else []
 
 
 def check_place(_ctx: click.Context, _param: click.Parameter, typed: str) -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from producer.catalogue import idea
 from producer.output import duration, plain
+from producer.places import left_out
 
 if TYPE_CHECKING:
     from lab.evidence import Result
@@ -34,7 +35,8 @@ def comparison(found: Comparison) -> list[RenderableType]:
     parts: list[RenderableType] = []
     for concept in found.concepts:
         runs = [run for run in found.runs if run.result.concept == concept]
-        parts += [title(concept), Text(idea(concept)), "", _happenings(runs), *_costs(runs), ""]
+        parts += [title(concept), Text(idea(concept)), "", _happenings(runs), *_costs(runs)]
+        parts += [*(Text(line, DIM) for line in left_out(concept, found.places)), ""]
     parts += [title("At a glance"), _summary(found), ""]
     return [*parts, _conditions(found), "", *_verdict(found)]
 
@@ -130,11 +132,13 @@ def _summary(found: Comparison) -> Table:
     table.add_row("", *(Text(place, "bold") for place in found.places))
     cells = {(run.result.concept, run.result.place): run for run in found.runs}
     for concept in found.concepts:
-        table.add_row(concept, *(_cell(cells[concept, place]) for place in found.places))
+        table.add_row(concept, *(_cell(cells.get((concept, place))) for place in found.places))
     return table
 
 
-def _cell(run: Run) -> Text:
+def _cell(run: Run | None) -> Text:
+    if run is None:
+        return Text("-", DIM)
     return Text.assemble(_word(run), " " * (7 - len(_word(run))), f"{duration(run.result.seconds):>7}")
 
 
@@ -143,6 +147,7 @@ def _conditions(found: Comparison) -> Table:
         ("when", f"{found.started}, for {duration(found.seconds)}; crosshost {found.version}"),
         ("machine", machine(found.machine, found.load_after)),
     ]
+    rows += [("not here", f"{place}: {why}") for place, why in found.missing.items()]
     if found.link:
         rows.append(("fleet", link(found.link)))
         rows += [("network", text) for text in network(found.link, found.machine.cores)]

@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import lab
 from lab.errors import LabError
 from lab.evidence import Result
 from lab.fleet.hosts import kernel
 from producer.capture import STDERR, STDOUT, Capture
+from producer.places import FreeThreaded, context
 from producer.progress import Progress
 
 
@@ -101,13 +101,14 @@ class Link:
 
 
 @contextmanager
-def opened(places: list[str], progress: Progress, rtt: float = 0.0) -> Iterator[dict[str, Any]]:
+def opened(places: list[str], progress: Progress, rtt: float = 0.0, python: str = "") -> Iterator[dict[str, Any]]:
     """The contexts of the places, by name, the cluster's connected; closed at the end, whatever happens.
 
     Args:
         places: Their names.
         progress: Told what takes long.
         rtt: Seconds of network that will be added to the cluster, by ``Link.measure``.
+        python: The Python of ``free-threaded``.
 
     Raises:
         LabError: There is no fleet to connect to, and none could be started.
@@ -115,7 +116,7 @@ def opened(places: list[str], progress: Progress, rtt: float = 0.0) -> Iterator[
     with ExitStack() as stack:
         contexts = {}
         for place in places:
-            contexts[place] = ctx = lab.get_context(place)
+            contexts[place] = ctx = context(place, python)
             if place == "cluster":
                 stack.callback(ctx.close)
                 ctx.delay_line, ctx.tell = bool(rtt), False  # said here
@@ -131,7 +132,7 @@ def run(concept: str, ctx: Any) -> Run:
 
     began = time.perf_counter()
     try:
-        result = load(concept)(ctx)
+        result = ctx.run(concept) if isinstance(ctx, FreeThreaded) else load(concept)(ctx)
         if not isinstance(result, Result):
             raise TypeError(f"run() of {concept} returned {result!r} instead of a Result")
         return Run(result)

@@ -13,13 +13,14 @@ from tests import ROOT
 
 ARROWS = {
     # a room, and the rooms that it may import; the root of a package is a room of its own, what it says is free to all
-    "lab": {"lab.cluster", "lab.concepts", "lab.explored"},
+    "lab": {"lab.cluster", "lab.concepts", "lab.explored", "lab.interpreters"},
     "lab.concepts": {"lab", "lab.store"},
     "lab.cluster": {"lab", "lab.store", "lab.fleet", "lab.program"},
     "lab.store": {"lab"},
     "lab.fleet": {"lab", "lab.store", "onloan"},
     "lab.program": {"lab", "lab.store"},
     "lab.explored": {"lab"},
+    "lab.interpreters": {"lab"},
     "lab.mapping": {"lab", "lab.program"},
     "lab.trace": {"lab", "lab.store", "lab.fleet", "lab.program"},
     "lab.jobs": {"lab", "lab.store", "lab.fleet"},

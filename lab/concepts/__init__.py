@@ -27,6 +27,17 @@ CONCEPTS = (
     "share",
 )
 
+_ENDS_ITSELF = "its workers end or stop themselves, and with an interpreter that would be the whole program"
+NOT_ON = {
+    "interpreters": {
+        "loss": _ENDS_ITSELF,
+        "delivery": _ENDS_ITSELF,
+        "lease": _ENDS_ITSELF,
+        "share": "it counts its copies by process, and all interpreters are in one",
+    },
+}
+"""The concepts that a place cannot show, and why."""
+
 
 def load(name: str) -> Callable[..., Result]:
     """The ``run`` function of a concept.

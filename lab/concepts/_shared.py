@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import PLACES, get_context
+from lab import MORE_PLACES, PLACES, get_context
 from lab.errors import LabError
 from lab.evidence import Result
 
@@ -123,8 +123,10 @@ def main(run: Callable[..., Result]) -> int:
     """
     import click  # here, not above: spawned children import this module too and have no command line
 
+    places = [*PLACES, MORE_PLACES[0]]  # threads of another Python are for producer demo
+
     @click.command(help=(run.__doc__ or "").partition("\n")[0])
-    @click.option("--on", type=click.Choice(PLACES), default="threads", show_default=True, help="The place to run in.")
+    @click.option("--on", type=click.Choice(places), default="threads", show_default=True, help="The place to run in.")
     def command(on: str) -> None:
         ctx: Any = None
         try:

@@ -9,6 +9,10 @@ one update is lost. Four ways, several trials each:
 * atomic: exactly 500 without the program locking anything. On threads and processes Python has no such operation, so
   ``lab.atomic_add`` holds the value's own lock, once for a worker's whole batch. On the cluster it is a Redis command.
 
+On interpreters there is a fifth, ``token``. PEP 734 gives them queues and no lock, so a token in a queue is one: who has
+taken it may go on, and puts it back. Exact; but nobody is woken: who finds the queue empty looks again every 10 ms. (``lock``
+is the kernel's semaphore there, which one process may open as often as it likes.)
+
 On the cluster there are two ways more. Its pool hands the call of a worker that died to another one (see ``loss``), so some
 calls are done twice, and an addition that is right for each worker is wrong for the whole:
 
@@ -39,6 +43,7 @@ from lab.evidence import Result, Who
 
 WHY = {
     "threads": "The GIL can be given up between a read and its write; a lock in the same memory is cheap.",
+    "interpreters": "All map the same memory without a common GIL; Python gives them no lock, so this one is the kernel's.",
     "processes": "All map the same memory, where others can come between a read and its write; the lock is the kernel's.",
     "cluster": "Read and write are two commands to Redis; a lock adds a round trip each, INCR is one command in all.",
 }
@@ -71,13 +76,21 @@ def atomic(value: Any, lock: Any, times: int, batch: int) -> None:  # noqa: ARG0
         atomic_add(value, batch)
 
 
+def token(value: Any, lock: Any, times: int, batch: int) -> None:
+    """As with the lock, which is a token in a queue here."""
+    locked(value, lock, times, batch)
+
+
 WAYS: tuple[Callable[..., None], ...] = (plain, window_open, locked, atomic)
 
+Way = tuple[Callable[..., None], Any]
+"""A way to add, and the lock for it."""
 
-def work(value: Any, lock: Any, gate: Any, reply: Any, times: int, batch: int, trials: int) -> None:
+
+def work(value: Any, ways: list[Way], gate: Any, reply: Any, times: int, batch: int, trials: int) -> None:
     """Every trial of every way, together with the other workers: the gate opens when all have come to it."""
     costs: dict[str, list[float]] = {}
-    for way in WAYS:
+    for way, lock in ways:
         for _ in range(trials):
             gate.wait(PATIENCE)
             started = time.perf_counter()
@@ -119,13 +132,16 @@ def redelivered(ctx: Any, result: Result, calls: int = 100) -> str:
 
 
 def run(ctx: Any, *, workers: int = 10, times: int = 50, trials: int = 5) -> Result:
-    """Count to workers * times in four ways, and on the cluster calls that are done twice in two."""
+    """Count to workers * times in four ways, on interpreters in five; on the cluster, calls that are done twice in two."""
     result = Result("counter", ctx.place)
     value, lock, gate, reply = ctx.Value("q", 0), ctx.Lock(), ctx.Barrier(workers + 1), ctx.Queue()
     batch = 1 if hasattr(value, "add") else times
-    children = start(ctx, work, [(value, lock, gate, reply, times, batch, trials)] * workers)
+    ways: list[Way] = [(way, lock) for way in WAYS]
+    if hasattr(ctx, "Token"):
+        ways.append((token, ctx.Token()))
+    children = start(ctx, work, [(value, ways, gate, reply, times, batch, trials)] * workers)
     lost: dict[str, list[int]] = {}
-    for way in WAYS:
+    for way, _lock in ways:
         for _ in range(trials):
             value.value = 0
             gate.wait(PATIENCE)  # all start
@@ -143,6 +159,8 @@ def run(ctx: Any, *, workers: int = 10, times: int = 50, trials: int = 5) -> Res
     result.check("with the window open, every trial lost updates", min(lost["window_open"]) > 0)
     result.check("with the lock, no trial lost one", set(lost["locked"]) == {0})
     result.check("atomically, no trial lost one", set(lost["atomic"]) == {0})
+    if "token" in lost:
+        result.check("with the token, no trial lost one", set(lost["token"]) == {0})
     result.check("no way counted too much", min(map(min, lost.values())) >= 0)
     result.check("all workers ended well", set(codes) == {0})
     worst = ", ".join(f"{name} {max(losses)}" for name, losses in lost.items())
@@ -150,6 +168,8 @@ def run(ctx: Any, *, workers: int = 10, times: int = 50, trials: int = 5) -> Res
         worst += "; plain lost none this time: no two met in its small window"
     locked_cost, atomic_cost = (seconds_text(result.costs[f"increment, {name}"]) for name in ("locked", "atomic"))
     costs = f"an increment cost {locked_cost} locked, {atomic_cost} atomic ({batch} at a time)"
+    if "token" in lost:
+        costs += f", {seconds_text(result.costs['increment, token'])} by token"
     more = redelivered(ctx, result) if hasattr(value, "add_once") else ""
     return result.conclude(f"Lost of {workers * times} at worst: {worst}; {costs}.{more}", borne_out(result, WHY))
 

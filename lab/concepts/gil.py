@@ -7,7 +7,9 @@ Other programs slow both down but never push it above what the GIL allows, so th
 one round is above 1; without, one round above 1 is proof, and the rounds go on for a while until there is one.
 
 * threads: waiting is four times as fast with four. Computing gains nothing: one thread at a time holds the GIL, so no
-  more than one core is busy, on any machine. An interpreter built without the GIL has no such limit, and says so.
+  more than one core is busy, on any machine. An interpreter built without the GIL has no such limit, and says so
+  (``--on free-threaded``).
+* interpreters: each has a GIL of its own in one process, so computing gains as in processes.
 * processes: each has its own interpreter and its own GIL, so computing gains until the cores of this host are used up.
 * cluster: until the cores of all hosts are used up. (The embedded fleet's hosts share the cores of this machine.)
 
@@ -27,6 +29,7 @@ from lab.evidence import Result, Who
 
 WHY = {
     "threads": "One interpreter has one GIL: its threads compute by turns, and wait at the same time.",
+    "interpreters": "Each has a GIL of its own in the one process: they compute at the same time, as far as cores go.",
     "processes": "Each process has its own interpreter and GIL: they compute at the same time, as far as cores go.",
     "cluster": "Each process has its own interpreter and GIL, on whatever host: cores of all hosts count.",
 }

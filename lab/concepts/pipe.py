@@ -23,6 +23,7 @@ from lab.evidence import Result, Who
 
 WHY = {
     "threads": "The ends share one memory, so only a reference passes; the time is the switch from thread to thread.",
+    "interpreters": "The ends share one process: each message is pickled and goes through the kernel, and a thread is woken.",
     "processes": "The ends share one kernel: each message is pickled, written and read, and the other process woken.",
     "cluster": "The ends share only the network: each message is encrypted, pushed to Redis and taken from there.",
 }

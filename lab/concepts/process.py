@@ -28,6 +28,7 @@ word = "as imported"
 
 WHY = {
     "threads": "A thread is not a new process: it has its parent's id and memory, and nobody can kill it.",
+    "interpreters": "An interpreter has its own memory and modules in its parent's process: one id, and nobody can kill it.",
     "processes": "A process has its own interpreter and memory; the kernel keeps its exit code for the parent.",
     "cluster": "A worker host starts a real child process, watches it, and reports its id and its exact exit code.",
 }
@@ -99,13 +100,16 @@ def run(ctx: Any, *, name: str = "labex") -> Result:
     result.facts = {"parent": str(here), "child": str(there), "exit codes": codes}
     result.facts |= {"kill refused": refusal, "child's word": childs_word, "parent's word": word}
     result.check("a child that returns has exit code 0, one that calls sys.exit(3) has 3", codes[:2] == [0, 3])
-    if ctx.place == "threads":
-        result.check("a thread cannot be killed: it was asked to return, and did", bool(refusal) and codes[2] == 0)
-        result.check("a thread runs in its parent's process", one_process)
-        result.check("the parent sees what the thread did to the module variable", word == childs_word)
+    if ctx.place in ("threads", "interpreters"):
+        child_is = {"threads": "a thread", "interpreters": "an interpreter"}[ctx.place]
+        result.check(f"{child_is} cannot be killed: it was asked to return, and did", bool(refusal) and codes[2] == 0)
+        result.check(f"{child_is} runs in its parent's process", one_process)
     else:
         result.check("a killed child has minus the signal's number", codes[2] == -signal.SIGKILL)
         result.check("a child runs in a process of its own", not one_process)
+    if ctx.place == "threads":
+        result.check("the parent sees what the thread did to the module variable", word == childs_word)
+    else:
         result.check("what the child did to the module variable stayed in the child", word != childs_word)
     end = "could not be killed" if refusal else f"{codes[2]} when killed"
     memory = "the same memory" if word == childs_word else "a memory of its own"

@@ -24,6 +24,7 @@ from lab.evidence import Result, Who
 
 WHY = {
     "threads": "One deque in one memory: a lock hands each item to one thread, and a condition wakes who waits.",
+    "interpreters": "A pipe, a lock and a semaphore of the kernel, as between processes: they share no object of Python's.",
     "processes": "One kernel pipe: a lock lets one reader at a time take an item, a semaphore counts the free places.",
     "cluster": "One list in Redis: it serves one command after another, so no item can be taken twice.",
 }

@@ -28,6 +28,7 @@ of_the_thread = threading.local()
 
 WHY = {
     "threads": "All workers share the module's globals; only what is in a threading.local is a worker's own.",
+    "interpreters": "Each interpreter imports the module for itself, so its globals are its own, though the process is one.",
     "processes": "Each worker process has its own copy of the module, so a global set by the initializer is its own.",
     "cluster": "Each worker process, on whatever host, has its own copy of the module, so its globals are its own.",
 }

@@ -22,6 +22,7 @@ from lab.evidence import Result, Who
 
 WHY = {
     "threads": "One address space: the list that a thread appends to is the list itself.",
+    "interpreters": "Each has objects of its own in one address space: what it got is a copy, and only messages come back.",
     "processes": "Each process has an address space of its own: what it got is a copy, and only messages come back.",
     "cluster": "Each process is in the memory of another host: what it got is a copy, and only messages come back.",
 }

@@ -20,6 +20,8 @@ SHAPES = {
     "threads": "M0-5.2a5.2 5.2 0 1 1 0 10.4a5.2 5.2 0 1 1 0-10.4z",
     "processes": "M-4.6-4.6h9.2v9.2h-9.2z",
     "cluster": "M0-6L6 4.8H-6z",
+    "interpreters": "M0-6.4L6.4 0L0 6.4L-6.4 0z",
+    "free-threaded": "M-6-4.8H6L0 6z",
 }
 """A shape for each place: colours alone cannot be told apart by everybody, nor on paper."""
 

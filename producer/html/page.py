@@ -141,13 +141,15 @@ def _glance(found: Comparison) -> str:
     head = el("tr", el("th", "program", scope="col"), [el("th", place, scope="col") for place in found.places])
     rows = [
         el("tr", el("th", el("a", escape(concept), href=f"#{_anchor(concept)}"), scope="row"),
-           [_cell(by[concept, place]) for place in found.places])
+           [_cell(by.get((concept, place))) for place in found.places])
         for concept in found.concepts
     ]  # fmt: skip
     return el("table", el("thead", head), el("tbody", rows), class_="numbers glance")
 
 
-def _cell(run: Run) -> str:
+def _cell(run: Run | None) -> str:
+    if run is None:
+        return el("td", "-")
     word = el("span", "✓ ok" if run.ok else "✗ failed", class_="good" if run.ok else "bad")
     return el("td", word, f" {duration(run.result.seconds)}")
 

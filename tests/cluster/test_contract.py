@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import lab
 from tests.cluster import contract_targets as targets
 from tests.cluster.contract_targets import TIMEOUT
 from tests.kit.wait import within
@@ -82,7 +83,7 @@ def test_a_context_has_every_name_that_multiprocessing_has(ctx: Any) -> None:
 
 
 def test_a_context_knows_its_place_and_is_its_own_context(ctx: Any) -> None:
-    assert ctx.place in ("threads", "processes", "cluster")
+    assert ctx.place in (*lab.PLACES, *lab.MORE_PLACES)
     assert ctx.get_context() is ctx
     assert ctx.cpu_count() >= 1
 
