@@ -47,6 +47,7 @@ class Settings:
         run_output: Bytes that this host sends on of what the processes of one program print on it; 0 for no limit.
         process_memory: Bytes of private memory that one process may have on this host, on Linux; 0 for no limit.
         process_files: Files, sockets and pipes that one process may have open on this host; 0 for the host's own limit.
+        packages: Folder into which this host installs what ``producer sync`` brings; empty to take nothing.
     """
 
     broker_url: str = field(default="", repr=False)
@@ -68,6 +69,7 @@ class Settings:
     run_output: int = 0
     process_memory: int = 0
     process_files: int = 0
+    packages: str = ""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -100,6 +102,7 @@ class Settings:
             run_output=_bytes(env, "CROSSHOST_RUN_OUTPUT", cls.run_output, 1 << 10, off=True),
             process_memory=_bytes(env, "CROSSHOST_PROCESS_MEMORY", cls.process_memory, 128 << 20, off=True),
             process_files=_count(env, "CROSSHOST_PROCESS_FILES", cls.process_files, 64, 1 << 20, off=True),
+            packages=env.get("CROSSHOST_PACKAGES", ""),
         )
 
     @cached_property

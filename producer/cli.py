@@ -91,6 +91,12 @@ with_files = click.option(
     multiple=True,
     help="Send data along: hosts find it under the same path. May be given more than once.",
 )
+packages_file = click.option(
+    "--packages",
+    metavar="FILE",
+    default="",
+    help="Have the hosts install these packages first, locked by version and hash, and find them (producer sync).",
+)
 json_flag = click.option("--json", "as_json", is_flag=True, help="Write JSON, and nothing else, to stdout.")
 
 
@@ -214,6 +220,7 @@ class ScriptCommand(click.Command):
     help=f"Where to run: {', '.join(PLACES)}. Default: cluster.",
 )
 @with_files
+@packages_file
 @trace_file
 @report_file
 @click.option("--detach", is_flag=True, help="Leave it to a host of the fleet, and print its id: producer watch ID")
@@ -223,6 +230,7 @@ def run(
     script: str,
     place: str,
     with_it: tuple[str, ...],
+    packages: str,
     trace: str,
     report: str,
     detach: bool,
@@ -231,21 +239,26 @@ def run(
 ) -> None:
     """Run a multiprocessing script of your own in a place, as it is; a module by its name, or what standard input says.
 
-    ARGS are the script's, as after python SCRIPT.py; put -- before them if the first one is --on, --with, --trace or
-    --report. Its exit code is passed through; when it is the producer that fails, 100 is added to the codes that producer
-    --help lists: 104 means that the broker is unreachable.
+    ARGS are the script's, as after python SCRIPT.py; put -- before them if the first one is --on, --with, --packages,
+    --trace or --report. Its exit code is passed through; when it is the producer that fails, 100 is added to the codes that
+    producer --help lists: 104 means that the broker is unreachable.
     """
     from producer import script as scripts
 
     with errors.ending(errors.OWN_CODES):
         if detach:
+            if packages:
+                raise errors.BadUsage(
+                    "--packages is for a program that runs here, and --detach leaves it to a host.",
+                    "Install them in the Python of the hosts, and leave --packages out.",
+                )
             scripts.detach(script, place, list(args), bool(trace or report), bool(with_it), restart)
             return
         if restart:
             raise errors.BadUsage(
                 "--restart is for a program that runs on without you.", "Add --detach before its name."
             )
-        scripts.hand_over(script, place, list(args), trace, report, with_it)
+        scripts.hand_over(script, place, list(args), trace, report, with_it, packages)
 
 
 @main.command()
@@ -379,6 +392,20 @@ def workers(as_json: bool) -> None:
     from producer import workers
 
     workers.show(as_json)
+
+
+@main.command()
+@click.argument("file", metavar="REQUIREMENTS.txt")
+@json_flag
+def sync(file: str, as_json: bool) -> None:
+    """Have each host of a running fleet install a locked set of packages, in an environment of its own.
+
+    Each is named by its version and its hashes, as uv pip compile --generate-hashes writes them. A program finds them with
+    producer run --packages REQUIREMENTS.txt. Hosts take packages where CROSSHOST_PACKAGES names a folder for them.
+    """
+    from producer import sync as synced
+
+    synced.show(file, as_json)
 
 
 @main.command()

@@ -185,7 +185,7 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-OF_RUN = ("--on", "--with", "--trace", "--report")
+OF_RUN = ("--on", "--with", "--packages", "--trace", "--report")
 """Options of ``producer run`` that may follow the script's name."""
 
 

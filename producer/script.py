@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import lab
 from lab import mainmodule
 from lab.errors import ExitCode, LabError
-from lab.program import along, source
+from lab.program import along, locked, source
 from lab.program.standin import StandIn
 from lab.settings import Settings
 from producer import errors
@@ -37,7 +37,13 @@ STDIN = "<stdin>"
 
 
 def hand_over(
-    script: str, place: str, args: list[str], trace: str = "", report: str = "", with_it: Sequence[str] = ()
+    script: str,
+    place: str,
+    args: list[str],
+    trace: str = "",
+    report: str = "",
+    with_it: Sequence[str] = (),
+    packages: str = "",
 ) -> NoReturn:
     """Become the interpreter that runs a script in a place; does not return.
 
@@ -48,6 +54,7 @@ def hand_over(
         trace: File for a trace; empty for none.
         report: File for a report; empty for none.
         with_it: Data files, and folders of them, that travel with the script.
+        packages: A file with the packages that its hosts are to have; empty for none.
 
     Raises:
         BadName: There is no such file, or it cannot be read.
@@ -56,7 +63,7 @@ def hand_over(
         _check_file(script)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, command(script, place, args, trace, report, with_it))  # noqa: S606
+    os.execv(sys.executable, command(script, place, args, trace, report, with_it, packages))  # noqa: S606
 
 
 def detach(script: str, place: str, args: list[str], traced: bool, has_files: bool, restart: bool) -> None:
@@ -95,11 +102,18 @@ def detach(script: str, place: str, args: list[str], traced: bool, has_files: bo
 
 
 def command(
-    script: str, place: str, args: list[str], trace: str = "", report: str = "", with_it: Sequence[str] = ()
+    script: str,
+    place: str,
+    args: list[str],
+    trace: str = "",
+    report: str = "",
+    with_it: Sequence[str] = (),
+    packages: str = "",
 ) -> list[str]:
     """The command line of that interpreter."""
     # -P: what lies in the current directory is not to be taken for a part of this program
-    return [sys.executable, "-P", "-m", "producer.script", trace, report, json.dumps(with_it), place, script, *args]
+    along_with = json.dumps({"with_it": with_it, "packages": packages})
+    return [sys.executable, "-P", "-m", "producer.script", trace, report, along_with, place, script, *args]
 
 
 def _check_file(script: str) -> None:
@@ -119,7 +133,15 @@ def _check_file(script: str) -> None:
         ) from exc
 
 
-def main(place: str, script: str, *args: str, trace: str = "", report: str = "", with_it: Sequence[str] = ()) -> None:
+def main(
+    place: str,
+    script: str,
+    *args: str,
+    trace: str = "",
+    report: str = "",
+    with_it: Sequence[str] = (),
+    packages: str = "",
+) -> None:
     """Run a script in this process, which does nothing else."""
     sys.excepthook = _show
     # at once: the script may change the directory
@@ -132,6 +154,7 @@ def main(place: str, script: str, *args: str, trace: str = "", report: str = "",
     own = source.Own(root, files, _stand_in(place, root, name, trace, report))
     try:
         (along.take if place == "cluster" else along.check)(with_it)
+        _bring(packages, place)
         code = None if of_module else own.compiled(path, "__main__")
         _enter(place, own, bool(trace or report))
     except LabError as exc:
@@ -162,6 +185,17 @@ def main(place: str, script: str, *args: str, trace: str = "", report: str = "",
             sys.exit(errors.OWN_CODES + ExitCode.CANNOT_LOAD)
     except LabError as exc:
         _leave(exc, root)
+
+
+def _bring(packages: str, place: str) -> None:
+    """Have the hosts of a fleet install what the script goes with; elsewhere it is enough that it could be."""
+    if packages and place == "cluster":
+        from producer import sync
+
+        sync.sync(packages)
+        locked.want(locked.digest(locked.read(packages)))
+    elif packages:
+        locked.read(packages)
 
 
 def _stand_in(place: str, root: str, script: str, trace: str, report: str) -> StandIn | None:
@@ -239,4 +273,4 @@ def _leave(exc: LabError, root: str = "") -> NoReturn:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[4:], trace=sys.argv[1], report=sys.argv[2], with_it=json.loads(sys.argv[3]))
+    main(*sys.argv[4:], trace=sys.argv[1], report=sys.argv[2], **json.loads(sys.argv[3]))

@@ -22,7 +22,7 @@ from lab.settings import Settings
 from lab.store.store import Store
 from lab.version import __version__
 from onloan import deadletters
-from worker import health
+from worker import environments, health
 from worker.counting import Counting
 from worker.events import send_on_request
 from worker.jobs import MODULES
@@ -63,6 +63,7 @@ def worker_app(settings: Settings, supervision: Supervision) -> Celery:
         raise NotImplementedError("the pool passes this on to the supervisor")
 
     app.steps["consumer"].add(announcement(settings, load=placement.load))
+    environments.take_into(settings.packages)
     send_on_request(app)
     celery_app: Celery = app
     return celery_app

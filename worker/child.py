@@ -21,7 +21,7 @@ from lab.errors import CannotLoad, LabError
 from lab.fleet.counts import COUNTER
 from lab.fleet.engine import DEAD_KEY, PROCESS_QUEUE, PROCESS_TASK
 from lab.mainmodule import Unguarded
-from lab.program import along, limits
+from lab.program import along, limits, locked
 from lab.program.shipped import Program
 from lab.program.source import Own, from_program
 from lab.store import ledger
@@ -120,6 +120,8 @@ class Child:
         own = program.install(head["program"], default_context())
         make_way_for(own)
         prepare = _usable_here(head["prepare"], own.has)
+        if program.packages:
+            prepare["sys_path"] = locked.enter(self._run.settings.packages, program.packages, prepare["sys_path"])
         if program.data and not along.are_here(program.data):
             _bring(program, head["program"], head["prepare"].get("dir"), prepare)
         if program.main:

@@ -25,7 +25,7 @@ from lab.keyring import Keyring
 
 log = get_logger(__name__)
 
-COMMANDS = frozenset({"ping", "revoke", "enable_events"})
+COMMANDS = frozenset({"ping", "revoke", "enable_events", "sync"})
 UNSIGNED = frozenset({"enable_events"})
 FRESH = 300.0
 """Seconds, by the hosts' clocks, that a command is good for."""

@@ -33,7 +33,7 @@ from typing import Any
 
 from lab import mainmodule
 from lab.errors import CannotLoad, LabError, ProgramTooLarge, WrongKey
-from lab.program import along, source, standin
+from lab.program import along, locked, source, standin
 from lab.store.run import Run
 from lab.store.script import Script
 
@@ -77,6 +77,7 @@ class Program:
         substituted: Whether its ``import multiprocessing`` means the cluster's (``lab.program.standin``).
         files: Sources by absolute path, and data.
         data: Which of them are data, each with what tells whether another file is the very same (``lab.program.along``).
+        packages: Digest of the packages that it goes with (``lab.program.locked``); empty for none.
     """
 
     root: str
@@ -84,6 +85,7 @@ class Program:
     substituted: bool
     files: dict[str, bytes]
     data: dict[str, list[int]] = field(default_factory=dict)
+    packages: str = ""
 
     def pack(self) -> bytes:
         """The program as an archive; the same program makes the same bytes.
@@ -95,6 +97,7 @@ class Program:
         paths = sorted(self.files)
         about = {"root": self.root, "main": self.main, "substituted": self.substituted, "paths": paths}
         about |= {"data": self.data} if self.data else {}
+        about |= {"packages": self.packages} if self.packages else {}
         with zipfile.ZipFile(buffer, "w") as archive:
             entries = [json.dumps(about).encode(), *(self.files[path] for path in paths)]
             if len(entries[0]) > ABOUT:
@@ -239,7 +242,7 @@ def collect() -> Program | None:
     files, marks = data | collector.files, {path: mark for path, mark in marks.items() if path not in collector.files}
     if len(files) > FILES:
         raise _too_large(f"{FILES} files, with those that are to travel with it")
-    return Program(root, path, installed is not None and installed.stand_in is not None, files, marks)
+    return Program(root, path, installed is not None and installed.stand_in is not None, files, marks, locked.wanted())
 
 
 def gather(root: str, path: str = "", text: bytes | None = None, module: str = "") -> Program:

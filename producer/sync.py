@@ -1,0 +1,112 @@
+"""Bringing a locked set of packages to each host of a fleet (``lab.program.locked``, ``worker.environments``)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import closing
+from typing import Any
+
+from lab.errors import ExitCode, LabError, NoWorkers
+from lab.fleet.engine import make_app
+from lab.fleet.hosts import list_hosts
+from lab.program import locked
+from lab.settings import Settings
+from lab.store.store import Store
+from producer import output
+from producer.progress import Progress
+
+ANSWER = 5.0
+"""Seconds that a host may take to answer."""
+
+LOOK = 1.0
+"""Seconds between two questions: an installation is the host's own work, and has no event here."""
+
+PATIENCE = 1200.0
+"""Seconds until a set must be everywhere."""
+
+
+class NotEverywhere(LabError, RuntimeError):
+    """Some hosts have not got the packages."""
+
+    exit_code = ExitCode.CANNOT_LOAD
+
+
+def show(path: str, as_json: bool) -> None:
+    """Bring a set to the hosts, and write to stdout who has it.
+
+    Raises:
+        LabError: As for ``sync``.
+    """
+    said = sync(path)
+    if as_json:
+        output.write_json(said)
+        return
+    output.write_rich([f"{len(said)} hosts have the packages of {path}: {', '.join(sorted(said))}."])
+
+
+def sync(path: str) -> dict[str, dict[str, str]]:
+    """Have every host of the fleet that is configured install a set; returns when all have.
+
+    Args:
+        path: A file of requirements, locked.
+
+    Returns:
+        What each host says, by its name.
+
+    Raises:
+        NotLocked: The file is none, or not locked.
+        NoWorkers: No fleet is configured, or it has no hosts.
+        NotEverywhere: A host refuses, or it failed there, or it took longer than ``PATIENCE``.
+    """
+    text = locked.read(path)
+    settings = Settings.from_env()
+    if not settings.broker_url:
+        raise NoWorkers(
+            "Packages are for the hosts of a fleet, and CROSSHOST_BROKER_URL names none.",
+            "Without a broker, hosts are made on this machine, of this Python, and have what it has.",
+        )
+    hosts = [host.name for host in list_hosts(Store(settings.broker_url))]
+    if not hosts:
+        raise NoWorkers("No host of this fleet is alive.", "Start one: worker --slots 4")
+    said: dict[str, dict[str, str]] = {}
+    progress, deadline = Progress(sys.stderr), time.monotonic() + PATIENCE
+    try:
+        with closing(make_app(settings)) as app:
+            said = ask(app, text, hosts, again=True)
+            while any(one["state"] == "installing" for one in said.values()) and time.monotonic() < deadline:
+                progress.say(
+                    f"installing on {', '.join(name for name, one in said.items() if one['state'] == 'installing')}"
+                )
+                time.sleep(LOOK)
+                said |= ask(
+                    app, text, [name for name, one in said.items() if one["state"] == "installing"], again=False
+                )
+    finally:
+        progress.clear()
+    if wrong := [f"{name}: {_word(one)}" for name, one in sorted(said.items()) if one["state"] != "there"]:
+        raise NotEverywhere(
+            f"{len(wrong)} of {len(hosts)} hosts have not got the packages of {path}.\n  " + "\n  ".join(wrong),
+            "A host takes packages into the folder that CROSSHOST_PACKAGES names in its environment, from the index that its"
+            " pip uses (docs/sync.md).",
+        )
+    return said
+
+
+def ask(app: Any, text: str, hosts: list[str], again: bool) -> dict[str, dict[str, str]]:
+    """What hosts say of a set that they are asked to have; who does not answer is silent."""
+    heard: dict[str, dict[str, str]] = {}
+
+    def on_reply(reply: dict[str, Any]) -> None:
+        for name, said in reply.items():
+            if isinstance(said, dict) and isinstance(said.get("state"), str):
+                heard[name.partition("@")[0]] = said
+
+    app.control.broadcast("sync", {"text": text, "again": again}, destination=[f"{name}@crosshost" for name in hosts],
+                          reply=True, timeout=ANSWER, limit=len(hosts), callback=on_reply)  # fmt: skip
+    return {name: heard.get(name, {"state": "silent"}) for name in hosts}
+
+
+def _word(said: dict[str, str]) -> str:
+    why = said.get("why", "")
+    return f"{said['state']}{': ' if why else ''}{why}"
