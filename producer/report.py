@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 GOOD, BAD, DIM = "green", "bold red", "dim"
 FACT_LENGTH = 240
+ABREAST = 3
+"""Places that have room beside each other on 80 columns."""
 
 
 def title(text: str) -> RenderableType:
@@ -97,6 +99,8 @@ def _costs(runs: list[Run]) -> list[RenderableType]:
     operations = list(dict.fromkeys(name for run in runs for name in run.result.costs))
     if not operations:
         return []
+    if len(runs) > ABREAST:
+        return ["", _costs_below(runs, operations)]
     table = Table.grid(padding=(0, 3))
     table.add_column(ratio=1)
     for _ in runs:
@@ -106,6 +110,17 @@ def _costs(runs: list[Run]) -> list[RenderableType]:
         prices = [run.result.costs.get(name) for run in runs]
         table.add_row(name, *_compared(prices))
     return ["", table]
+
+
+def _costs_below(runs: list[Run], operations: list[str]) -> Table:
+    """The same with the places one below the other, as more of them have no room beside each other."""
+    table = Table.grid(padding=(0, 3))
+    table.add_row(Text("cost of one", DIM))
+    for name in operations:
+        prices = [run.result.costs.get(name) for run in runs]
+        for number, (run, price) in enumerate(zip(runs, _compared(prices), strict=True)):
+            table.add_row("" if number else name, Text(run.result.place, DIM), price)
+    return table
 
 
 def _compared(prices: list[float | None]) -> list[Text]:
@@ -128,11 +143,12 @@ def times(ratio: float) -> str:
 
 
 def _summary(found: Comparison) -> Table:
-    table = Table.grid(padding=(0, 3))
+    table = Table.grid(padding=(0, 3 if len(found.places) <= ABREAST else 2))
     table.add_row("", *(Text(place, "bold") for place in found.places))
     cells = {(run.result.concept, run.result.place): run for run in found.runs}
     for concept in found.concepts:
-        table.add_row(concept, *(_cell(cells.get((concept, place))) for place in found.places))
+        cell = _cell if len(found.places) <= ABREAST else _short_cell
+        table.add_row(concept, *(cell(cells.get((concept, place))) for place in found.places))
     return table
 
 
@@ -140,6 +156,13 @@ def _cell(run: Run | None) -> Text:
     if run is None:
         return Text("-", DIM)
     return Text.assemble(_word(run), " " * (7 - len(_word(run))), f"{duration(run.result.seconds):>7}")
+
+
+def _short_cell(run: Run | None) -> Text:
+    """The same in the width of a place's name."""
+    return (
+        Text("-", DIM) if run is None else Text(duration(run.result.seconds), GOOD) if run.ok else Text("FAILED", BAD)
+    )
 
 
 def _conditions(found: Comparison) -> Table:

@@ -43,6 +43,7 @@ from lab.evidence import Result, Who
 
 WHY = {
     "threads": "The GIL can be given up between a read and its write; a lock in the same memory is cheap.",
+    "free-threaded": "Threads run on several cores at once, so others come between a read and its write; the lock is cheap.",
     "interpreters": "All map the same memory without a common GIL; Python gives them no lock, so this one is the kernel's.",
     "processes": "All map the same memory, where others can come between a read and its write; the lock is the kernel's.",
     "cluster": "Read and write are two commands to Redis; a lock adds a round trip each, INCR is one command in all.",

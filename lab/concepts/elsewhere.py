@@ -17,7 +17,12 @@ def main(name: str, fd: int) -> None:
     """Run the concept, unless the GIL is there: it can have come back with an import, and then this would show nothing."""
     run = load(name)
     gil = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
-    answer = {"gil": gil} if gil else {"gil": gil, **run(get_context("threads")).to_json()}
+    answer: dict[str, object] = {"gil": gil}
+    if not gil:
+        result = run(get_context("threads"))
+        if result.ok:  # else it says that it has not shown what it should
+            result.why = vars(sys.modules[run.__module__])["WHY"].get("free-threaded", result.why)
+        answer |= result.to_json()
     with os.fdopen(fd, "w", encoding="utf-8") as file:
         json.dump(answer, file)
 

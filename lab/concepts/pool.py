@@ -28,6 +28,7 @@ from lab.evidence import Result, Who
 
 WHY = {
     "threads": "Three threads take from one queue; sleeping, like any waiting, lets go of the GIL.",
+    "free-threaded": "Three threads take from one queue; sleeping, like any waiting, needs no core.",
     "interpreters": "Three interpreters take from one pipe; each call costs a pickle there and one back.",
     "processes": "Three processes take from one pipe; each call costs a pickle there and one back.",
     "cluster": "Three processes on the fleet's hosts take from one list; the network is paid per batch, not per item.",

@@ -27,6 +27,7 @@ from lab.evidence import Result, Who
 
 WHY = {
     "threads": "A thread that waits has let go of the GIL, so the others run: waiting overlaps on any number of cores.",
+    "free-threaded": "There is no GIL to let go of; a thread that waits needs no core, so waiting overlaps as before.",
     "interpreters": "Waiting overlaps in threads already; interpreters do it no faster, and each imports its modules anew.",
     "processes": "Waiting overlaps in threads already; processes do it no faster, and cost more to start.",
     "cluster": "Waiting overlaps in threads already; other hosts do it no faster, but bring their own limits.",

@@ -31,10 +31,12 @@ class Popen(popen_spawn_posix.Popen):
     """
 
     method = "interpreters"
+    _fds: list[int]
 
     def duplicate_for_child(self, fd: int) -> int:
         """A second descriptor, which is the child's to close."""
-        return os.dup(fd)
+        self._fds.append(os.dup(fd))
+        return self._fds[-1]
 
     def _launch(self, process_obj: Any) -> None:
         pickled = io.BytesIO()
@@ -42,6 +44,9 @@ class Popen(popen_spawn_posix.Popen):
         try:
             reduction.dump(spawn.get_preparation_data(process_obj._name), pickled)
             reduction.dump(process_obj, pickled)
+        except BaseException:  # what does not pickle: nobody will close what was duplicated for it
+            _util.close_fds(*self._fds)
+            raise
         finally:
             context.set_spawning_popen(None)
         self.pid = os.getpid()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -77,6 +78,14 @@ def test_one_cannot_be_ended_from_outside(ctx: Any, way: str) -> None:
     child = ctx.Process(target=targets.raise_error)
     with pytest.raises(NotImplementedError, match="ask it to return, with an Event"):
         getattr(child, way)()
+
+
+def test_what_does_not_pickle_leaves_no_descriptor(ctx: Any) -> None:
+    queue = ctx.Queue()
+    before = len(os.listdir("/dev/fd"))
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+        ctx.Process(target=targets.remember, args=(queue, lambda: None)).start()
+    assert len(os.listdir("/dev/fd")) == before
 
 
 def test_there_is_no_manager_and_it_says_why(ctx: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import shutil
 import subprocess
@@ -10,12 +11,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from lab import MORE_PLACES, PLACES
 from lab.concepts import CONCEPTS, NOT_ON
 from lab.errors import ExitCode, NotHere
-from producer import places
+from lab.evidence import Result
+from producer import places, report
+from producer.comparison import Comparison
 from producer.places import FreeThreaded
+from producer.runs import Run
 from tests import ROOT
 
 HAS_INTERPRETERS = importlib.util.find_spec("concurrent.interpreters") is not None
@@ -114,6 +119,22 @@ def test_what_a_place_cannot_show_is_said() -> None:
         places.pairs(["loss"], ["interpreters"])
 
 
+def test_five_places_fit_on_80_columns() -> None:
+    names = [*PLACES, *MORE_PLACES]
+    found = Comparison(["counter"], names)
+    for place in names:
+        result = Result("counter", place, "happened", seconds=1.0, costs={"increment, by the way": 1.5e-6})
+        result.check("a claim", True)
+        found.runs.append(Run(result))
+    with Console(width=80, file=io.StringIO(), record=True) as console:
+        console.print(*report.comparison(found), sep="\n")
+    text = console.export_text()
+    assert "…" not in text
+    assert "increment, by the way" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert all(text.count(place) >= 3 for place in names)
+
+
 def test_no_trace_is_made_of_them() -> None:
     done = producer("demo", "gil", "--on", "interpreters", "--trace", "/tmp/never-written.trace")
     assert done.returncode == ExitCode.USAGE
@@ -126,4 +147,5 @@ def test_each_concept_holds_without_the_gil(name: str) -> None:
     result = FreeThreaded.found("").run(name)
     assert result.place == "free-threaded"
     assert result.checks[0].claim == "the GIL is still off after the lab's imports"
+    assert "The GIL" not in result.why
     assert result.ok, [check.claim for check in result.checks if not check.held]

@@ -23,7 +23,7 @@ from tests.kit.processes import die_with_us
 from tests.kit.server import Server
 from tests.kit.wait import until
 from tests.program.test_run_script import python, write
-from worker.copies import KEEP, Copies
+from worker.copies import KEEP, Copies, _lives
 
 FINDS = """
 import glob, os, sys
@@ -243,9 +243,11 @@ def test_a_worker_that_ends_leaves_no_copies_and_the_next_removes_those_of_one_t
                     command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
                 )
                 assert done.stdout == "True\n", done.stderr
-                assert len(list(there.glob("crosshost-copies-*"))) == 1
+                (copies,) = there.glob("crosshost-copies-*")
                 worker.send_signal(signum)
                 worker.wait(20)
+                supervisor = int(copies.name.split("-")[2])  # which ends a moment after the worker that is killed
+                until(lambda: not _lives(supervisor), "the supervisor is gone", 20)
             finally:
                 worker.kill()
                 worker.wait(10)
