@@ -216,7 +216,9 @@ class ScriptCommand(click.Command):
 @with_files
 @trace_file
 @report_file
-@click.option("--detach", is_flag=True, help="Leave it to a host of the fleet, and print its id: producer watch ID")
+@click.option(
+    "--detach", is_flag=True, help="Leave it, and its data, to a host of the fleet, and print its id: producer watch ID"
+)
 @restart_flag
 @click.argument("args", metavar="[ARGS]...", nargs=-1)
 def run(
@@ -239,7 +241,7 @@ def run(
 
     with errors.ending(errors.OWN_CODES):
         if detach:
-            scripts.detach(script, place, list(args), bool(trace or report), bool(with_it), restart)
+            scripts.detach(script, place, list(args), bool(trace or report), with_it, restart)
             return
         if restart:
             raise errors.BadUsage(

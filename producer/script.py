@@ -59,7 +59,7 @@ def hand_over(
     os.execv(sys.executable, command(script, place, args, trace, report, with_it))  # noqa: S606
 
 
-def detach(script: str, place: str, args: list[str], traced: bool, has_files: bool, restart: bool) -> None:
+def detach(script: str, place: str, args: list[str], traced: bool, with_it: Sequence[str], restart: bool) -> None:
     """Leave a script to the fleet (``producer.jobs.detach``).
 
     Args:
@@ -67,11 +67,12 @@ def detach(script: str, place: str, args: list[str], traced: bool, has_files: bo
         place: Likewise; the cluster.
         args: Likewise.
         traced: Whether a trace or a report was asked for.
-        has_files: Whether data files are to travel with it.
+        with_it: Likewise.
         restart: Whether it may be started again when its host dies.
 
     Raises:
         BadUsage: What was asked for needs this terminal.
+        CannotTake: A data file cannot travel.
     """
     from producer.jobs import detach as detaching
 
@@ -84,13 +85,9 @@ def detach(script: str, place: str, args: list[str], traced: bool, has_files: bo
             "A trace and a report are written by the command that they are asked of, which --detach does not wait for.",
             "Leave out --detach, or --trace and --report.",
         )
-    if has_files:
-        raise errors.BadUsage(
-            "What --with sends along goes to the processes of a program that runs here, and --detach leaves it to a host.",
-            "Put the files on every host, and leave --with out.",
-        )
     if script not in ("-", "-m"):
         _check_file(script)
+    along.take(with_it)
     detaching.run(script, args, restart)
 
 
