@@ -5,14 +5,17 @@ way, what happens after an error and how results are returned is joblib's own co
 on the cluster (``lab.cluster.futures``). The executor stays from one ``Parallel`` to the next, as loky's does.
 
 Functions, arguments and results travel by cloudpickle, as in loky: what pickle does not find by its name goes by value, and
-so does everything of the main module. Its processes need not run that, so it needs no main guard.
+so does everything of the main module. Its processes need not run that, so it needs no main guard. A large array is shared
+(``lab.sharing``): it comes to each host once, however many calls it is an argument of.
 """
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import pickle
+import sys
 import threading
 import warnings
 from collections import Counter
@@ -21,10 +24,13 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing import pool
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from lab.cluster.context import default_context
 from lab.cluster.futures import ClusterExecutor
+from lab.errors import RedisFull
 from lab.limit import is_limited
+from lab.sharing import Shared, keeping
 
 try:
     import joblib
@@ -45,10 +51,9 @@ if TYPE_CHECKING:
 
 NAME = "crosshost"
 OPTIONS = frozenset({"initializer", "initargs"})
-OF_ONE_HOST = frozenset(
-    {"prefer", "require", "verbose", "context", "max_nbytes", "temp_folder", "mmap_mode", "idle_worker_timeout"}
-)
+OF_ONE_HOST = frozenset({"prefer", "require", "verbose", "context", "temp_folder", "idle_worker_timeout"})
 """What a ``Parallel`` tells its backend, and is of no use here."""
+OF_ARRAYS = frozenset({"max_nbytes", "mmap_mode"})
 
 
 _ExceptionWithTraceback: Any = vars(pool)["ExceptionWithTraceback"]  # not among the stubs
@@ -71,9 +76,10 @@ def shut_down() -> None:
 class Backend(backends.AutoBatchingMixin, backends.ParallelBackendBase):  # type: ignore[misc]
     """Runs batches of calls on the fleet.
 
-    Differs from joblib's own: ``n_jobs=-1``, which is the default, is the number of slots of the fleet. ``max_nbytes``,
-    ``temp_folder`` and ``mmap_mode`` are of no use, as hosts share no memory. When a ``Parallel`` ends early (an error, a
-    timeout, Ctrl-C), the processes of what still runs are ended, and no others.
+    Differs from joblib's own: ``n_jobs=-1``, which is the default, is the number of slots of the fleet. An array of more than
+    ``max_nbytes`` is shared as long as some batch that has it is under way; in a call it is an ``ndarray``, not a ``memmap``,
+    and with another ``mmap_mode`` than ``r`` a copy of the call's own. ``temp_folder`` is of no use, as hosts share no disk.
+    When a ``Parallel`` ends early (an error, a timeout, Ctrl-C), the processes of what still runs are ended, and no others.
 
     Args:
         nesting_level: How many ``Parallel`` are around the one that uses it.
@@ -95,7 +101,10 @@ class Backend(backends.AutoBatchingMixin, backends.ParallelBackendBase):  # type
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads, **options)
         self._executor: ClusterExecutor | None = None
         self._shared = False
-        self._batches: set[Future[bytes]] = set()
+        self._batches: dict[Future[bytes], list[Shared[Any]]] = {}  # with what it has of the arrays
+        self._arrays: WeakValueDictionary[int, Shared[Any]] = WeakValueDictionary()
+        self._max_nbytes: int | None = None
+        self._mmap_mode: str | None = None
         self._one_by_one = False
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
@@ -117,11 +126,12 @@ class Backend(backends.AutoBatchingMixin, backends.ParallelBackendBase):  # type
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
         """Get ready for a ``Parallel``; how many calls run at once."""
-        _refuse_unknown(options, OPTIONS | OF_ONE_HOST)
+        _refuse_unknown(options, OPTIONS | OF_ONE_HOST | OF_ARRAYS)
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise backends.FallbackToBackend(backends.SequentialBackend(nesting_level=self.nesting_level))
         self.parallel = parallel
+        self._max_nbytes, self._mmap_mode = options.get("max_nbytes"), options.get("mmap_mode", "r")
         options = {**self.backend_kwargs, **options}
         threads, initializer = self.inner_max_num_threads or 1, options.get("initializer")
         self._shared = initializer is None
@@ -140,15 +150,42 @@ class Backend(backends.AutoBatchingMixin, backends.ParallelBackendBase):  # type
         """Have a batch run; ``callback`` is told when it has."""
         assert self._executor is not None
         self._one_by_one = self._one_by_one or any(is_limited(call[0]) for call in getattr(func, "items", ()))
-        batch = self._executor.submit(_run, _packed(func))
-        self._batches.add(batch)
+        batch, kept = Future[bytes](), list[Shared[Any]]()
+        try:
+            with keeping() as kept:
+                packed = self._packed(func)
+            batch = self._executor.submit(_run, packed)
+        except Exception as exc:  # noqa: BLE001 - excluded: raising it in the thread that reads results, where nobody sees it
+            batch.set_exception(exc)
+        self._batches[batch] = kept
         batch.add_done_callback(partial(self._done, callback))
         return batch
 
     def _done(self, callback: Callable[[Any], object] | None, batch: Future[bytes]) -> None:
-        self._batches.discard(batch)
-        if callback is not None:
-            callback(batch)
+        try:
+            if callback is not None:
+                callback(batch)
+        finally:  # not before: the batch that it has submitted may have the same arrays
+            self._batches.pop(batch, None)
+
+    def _packed(self, func: Any) -> bytes:
+        """A batch as it travels; what several batches have in common travels with each of them, but for large arrays."""
+        file = io.BytesIO()
+        _Pickler(file, self._apart).dump(func)
+        return file.getvalue()
+
+    def _apart(self, array: Any) -> Any:
+        """What is pickled in place of an array; NotImplemented for the array itself."""
+        if self._max_nbytes is None or array.nbytes <= self._max_nbytes or array.dtype.hasobject:
+            return NotImplemented
+        # By its id, which is no other's: what is shared keeps the original.
+        if (shared := self._arrays.get(id(array))) is None:
+            try:
+                whole = sys.modules["numpy"].asarray(array)  # what a memmap is of lies on this host
+                shared = self._arrays[id(array)] = default_context().share(whole)
+            except RedisFull:
+                return NotImplemented  # it waits with its batch, and not here, where results are read that make room
+        return _arrived, (shared, self._mmap_mode)
 
     def retrieve_result_callback(self, out: Future[bytes]) -> Any:
         """The results of a batch, or what it raised."""
@@ -156,6 +193,10 @@ class Backend(backends.AutoBatchingMixin, backends.ParallelBackendBase):  # type
         if success:
             return value
         raise value
+
+    def stop_call(self) -> None:
+        """A ``Parallel`` call has ended. Excluded: the next one getting an array as it was before it was written to."""
+        self._arrays.clear()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """End what runs, and forget what waits; the other processes stay."""
@@ -174,10 +215,27 @@ class Backend(backends.AutoBatchingMixin, backends.ParallelBackendBase):  # type
         self.reset_batch_stats()
 
 
-def _packed(func: Any) -> bytes:
-    """A batch as it travels; what several batches have in common travels with each of them."""
-    packed: bytes = cloudpickle.dumps(func)
-    return packed
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle's, with a way of taking numpy's arrays apart."""
+
+    def __init__(self, file: io.BytesIO, apart: Callable[[Any], Any]) -> None:
+        super().__init__(file)
+        numpy: Any = sys.modules.get("numpy")
+        self._arrays, self._apart = (numpy.ndarray, numpy.memmap) if numpy else (), apart
+
+    def reducer_override(self, obj: Any) -> Any:
+        """What pickle asks for."""
+        reduced = self._apart(obj) if type(obj) in self._arrays else NotImplemented
+        return super().reducer_override(obj) if reduced is NotImplemented else reduced
+
+
+def _arrived(shared: Shared[Any], mmap_mode: str | None) -> Any:
+    """On a host: an array that is shared, to be read, or a copy of it to be written to."""
+    if mmap_mode != "r":
+        return shared.value.copy(order="K")
+    array = shared.value.view()
+    array.setflags(write=False)  # of one that was not in one piece, this process has made a copy for all calls
+    return array
 
 
 def _run(packed: bytes) -> bytes:

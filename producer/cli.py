@@ -223,7 +223,9 @@ class ScriptCommand(click.Command):
 @packages_file
 @trace_file
 @report_file
-@click.option("--detach", is_flag=True, help="Leave it to a host of the fleet, and print its id: producer watch ID")
+@click.option(
+    "--detach", is_flag=True, help="Leave it, and its data, to a host of the fleet, and print its id: producer watch ID"
+)
 @restart_flag
 @click.argument("args", metavar="[ARGS]...", nargs=-1)
 def run(
@@ -247,12 +249,7 @@ def run(
 
     with errors.ending(errors.OWN_CODES):
         if detach:
-            if packages:
-                raise errors.BadUsage(
-                    "--packages is for a program that runs here, and --detach leaves it to a host.",
-                    "Install them in the Python of the hosts, and leave --packages out.",
-                )
-            scripts.detach(script, place, list(args), bool(trace or report), bool(with_it), restart)
+            scripts.detach(script, place, list(args), bool(trace or report), with_it, packages, restart)
             return
         if restart:
             raise errors.BadUsage(

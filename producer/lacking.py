@@ -37,7 +37,7 @@ def minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def warn(root: str, main: str | bytes, store: Redis) -> None:
+def warn(root: str, main: str | bytes, store: Redis, *kinds: str) -> None:
     """Say on standard error, in a few lines, what a fleet's hosts lack of what a program imports.
 
     It never ends the program: what is wrong with the fleet is said by what uses it.
@@ -46,9 +46,11 @@ def warn(root: str, main: str | bytes, store: Redis) -> None:
         root: The directory of the main module.
         main: What ``imports.foreign`` is to begin with.
         store: Asks the fleet's Redis.
+        kinds: What else than processes it is left to (``lab.fleet.hosts``).
     """
     with suppress(Exception):  # whatever is wrong with the metadata of a package here, or with the fleet
-        hosts = list_hosts(store)
+        found = [host for kind in ("", *kinds) for host in list_hosts(store, kind)]
+        hosts = list({(host.name, host.python, host.packages): host for host in found}.values())
         lacks = [*_python(hosts), *_of(lambda: imports.foreign(root, main), store, hosts)]
         for lack in lacks:
             print(f"crosshost: {lack.said}", file=sys.stderr)

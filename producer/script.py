@@ -66,7 +66,9 @@ def hand_over(
     os.execv(sys.executable, command(script, place, args, trace, report, with_it, packages))  # noqa: S606
 
 
-def detach(script: str, place: str, args: list[str], traced: bool, has_files: bool, restart: bool) -> None:
+def detach(
+    script: str, place: str, args: list[str], traced: bool, with_it: Sequence[str], packages: str, restart: bool
+) -> None:
     """Leave a script to the fleet (``producer.jobs.detach``).
 
     Args:
@@ -74,11 +76,13 @@ def detach(script: str, place: str, args: list[str], traced: bool, has_files: bo
         place: Likewise; the cluster.
         args: Likewise.
         traced: Whether a trace or a report was asked for.
-        has_files: Whether data files are to travel with it.
+        with_it: Likewise.
+        packages: Likewise.
         restart: Whether it may be started again when its host dies.
 
     Raises:
         BadUsage: What was asked for needs this terminal.
+        CannotTake: A data file cannot travel.
     """
     from producer.jobs import detach as detaching
 
@@ -91,13 +95,10 @@ def detach(script: str, place: str, args: list[str], traced: bool, has_files: bo
             "A trace and a report are written by the command that they are asked of, which --detach does not wait for.",
             "Leave out --detach, or --trace and --report.",
         )
-    if has_files:
-        raise errors.BadUsage(
-            "What --with sends along goes to the processes of a program that runs here, and --detach leaves it to a host.",
-            "Put the files on every host, and leave --with out.",
-        )
     if script not in ("-", "-m"):
         _check_file(script)
+    along.take(with_it)
+    _bring(packages, place)
     detaching.run(script, args, restart)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lab.errors import ExitCode, LabError, NoWorkers
 from lab.fleet.engine import make_app
-from lab.fleet.hosts import list_hosts
+from lab.fleet.hosts import JOBS, list_hosts
 from lab.program import locked
 from lab.settings import Settings
 from lab.store.store import Store
@@ -42,7 +42,7 @@ def show(path: str, as_json: bool) -> None:
     if as_json:
         output.write_json(said)
         return
-    output.write_rich([f"{len(said)} hosts have the packages of {path}: {', '.join(sorted(said))}."])
+    output.write_rich([f"All have the packages of {path}: {', '.join(sorted(said))}."])
 
 
 def sync(path: str) -> dict[str, dict[str, str]]:
@@ -52,7 +52,7 @@ def sync(path: str) -> dict[str, dict[str, str]]:
         path: A file of requirements, locked.
 
     Returns:
-        What each host says, by its name.
+        What each host says, by the name of its worker: ``host-1@crosshost``, ``host-1@jobs`` for jobs.
 
     Raises:
         NotLocked: The file is none, or not locked.
@@ -66,9 +66,11 @@ def sync(path: str) -> dict[str, dict[str, str]]:
             "Packages are for the hosts of a fleet, and CROSSHOST_BROKER_URL names none.",
             "Without a broker, hosts are made on this machine, of this Python, and have what it has.",
         )
-    hosts = [host.name for host in list_hosts(Store(settings.broker_url))]
+    store = Store(settings.broker_url)
+    hosts = [f"{host.name}@crosshost" for host in list_hosts(store)]
     if not hosts:
         raise NoWorkers("No host of this fleet is alive.", "Start one: worker --slots 4")
+    hosts += [f"{host.name}@jobs" for host in list_hosts(store, JOBS)]  # where what is submitted begins
     said: dict[str, dict[str, str]] = {}
     progress, deadline = Progress(sys.stderr), time.monotonic() + PATIENCE
     try:
@@ -86,7 +88,7 @@ def sync(path: str) -> dict[str, dict[str, str]]:
         progress.clear()
     if wrong := [f"{name}: {_word(one)}" for name, one in sorted(said.items()) if one["state"] != "there"]:
         raise NotEverywhere(
-            f"{len(wrong)} of {len(hosts)} hosts have not got the packages of {path}.\n  " + "\n  ".join(wrong),
+            f"{len(wrong)} of {len(hosts)} workers have not got the packages of {path}.\n  " + "\n  ".join(wrong),
             "A host takes packages into the folder that CROSSHOST_PACKAGES names in its environment, from the index that its"
             " pip uses (docs/sync.md).",
         )
@@ -94,15 +96,15 @@ def sync(path: str) -> dict[str, dict[str, str]]:
 
 
 def ask(app: Any, text: str, hosts: list[str], again: bool) -> dict[str, dict[str, str]]:
-    """What hosts say of a set that they are asked to have; who does not answer is silent."""
+    """What workers say of a set that they are asked to have; who does not answer is silent."""
     heard: dict[str, dict[str, str]] = {}
 
     def on_reply(reply: dict[str, Any]) -> None:
         for name, said in reply.items():
             if isinstance(said, dict) and isinstance(said.get("state"), str):
-                heard[name.partition("@")[0]] = said
+                heard[name] = said
 
-    app.control.broadcast("sync", {"text": text, "again": again}, destination=[f"{name}@crosshost" for name in hosts],
+    app.control.broadcast("sync", {"text": text, "again": again}, destination=hosts,
                           reply=True, timeout=ANSWER, limit=len(hosts), callback=on_reply)  # fmt: skip
     return {name: heard.get(name, {"state": "silent"}) for name in hosts}
 

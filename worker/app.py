@@ -98,6 +98,7 @@ def job_worker_app(settings: Settings) -> Celery:
     worker_process_init.connect(_end_with_worker, dispatch_uid="end with the worker")
     app.counting = Counting(Store(settings.broker_url), settings.host, JOBS)  # without patience, as the announcement is
     app.steps["consumer"].add(announcement(settings, JOBS, tell=app.counting.tell))
+    environments.take_into(settings.packages)
     send_on_request(app)
     job_app: Celery = app
     return job_app

@@ -21,7 +21,7 @@ from lab.errors import CannotLoad, LabError
 from lab.fleet.counts import COUNTER
 from lab.fleet.engine import DEAD_KEY, PROCESS_QUEUE, PROCESS_TASK
 from lab.mainmodule import Unguarded
-from lab.program import along, limits, locked
+from lab.program import limits, locked
 from lab.program.shipped import Program
 from lab.program.source import Own, from_program
 from lab.store import ledger
@@ -122,8 +122,9 @@ class Child:
         prepare = _usable_here(head["prepare"], own.has)
         if program.packages:
             prepare["sys_path"] = locked.enter(self._run.settings.packages, program.packages, prepare["sys_path"])
-        if program.data and not along.are_here(program.data):
-            _bring(program, head["program"], head["prepare"].get("dir"), prepare)
+        assert copies.HERE is not None
+        if begins := copies.HERE.bring(program, head["program"], head["prepare"].get("dir", "")):
+            prepare["dir"] = begins
         if program.main:
             prepare.pop("init_main_from_path", None)
         spawn.prepare(prepare)
@@ -158,15 +159,6 @@ class Child:
         # line buffering only where a person would see it: the terminal is the parent's, so what is printed shows at once
         sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
         sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
-
-
-def _bring(program: Program, digest: str, directory: str | None, prepare: dict[str, Any]) -> None:
-    """Put copies of the data that came with a program where this process finds them, and have it begin among them."""
-    assert copies.HERE is not None
-    made = copies.HERE.of(digest, {path: program.files[path] for path in program.data})
-    along.redirect(program.data, made)
-    if directory and os.path.isdir(made + directory):
-        prepare["dir"] = made + directory
 
 
 def contents(fd: int) -> bytes:

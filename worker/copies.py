@@ -19,22 +19,53 @@ from pathlib import Path
 
 from lab.errors import CannotLoad
 from lab.program import along
+from lab.program.shipped import Program
 
 KEEP = 2 * along.LIMIT
 """Bytes of copies on one host beyond which those go that nobody uses."""
 
-_NAME = re.compile(r"crosshost-copies-(\d+)-\w+")
+_NAME = re.compile(rf"{along.COPIES}(\d+)-\w+")
 
 
 class Copies:
     """All copies of one host.
 
     Made by its supervisor before it forks anything: so the processes know the folder, which the first that needs it makes.
+    The root of a detached program has those that its parent, a slot for jobs, has made for it alone.
+
+    Args:
+        folder: Where those of another process lie; a new place when empty.
+
+    Attributes:
+        folder: Where they lie.
     """
 
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.gettempdir(), f"crosshost-copies-{os.getpid()}-{secrets.token_hex(8)}")
-        _remove_left(self._folder.parent)
+    def __init__(self, folder: str = "") -> None:
+        name = f"{along.COPIES}{os.getpid()}-{secrets.token_hex(8)}"
+        self.folder = Path(folder or os.path.join(tempfile.gettempdir(), name))
+        _remove_left(self.folder.parent)
+
+    def bring(self, program: Program, digest: str, directory: str) -> str:
+        """Have this process find the data that came with a program: copies of it, unless this host has the very files.
+
+        Args:
+            program: The program.
+            digest: The SHA-256 of its archive.
+            directory: That of the process which has started this one, or the copy of it on that one's host.
+
+        Returns:
+            The directory to begin in, so that relative paths lead to the data; empty if there is none.
+
+        Raises:
+            CannotLoad: As of ``of``.
+        """
+        if not program.data:
+            return ""
+        data = {path: program.files[path] for path in program.data}
+        made = "" if along.are_here(program.data) else self.of(digest, data)
+        along.redirect(data, made)
+        begins = made + along.original(directory)
+        return begins if directory and os.path.isdir(begins) else ""
 
     def of(self, program: str, files: Mapping[str, bytes]) -> str:
         """The folder with the copies of a program's files, under their whole paths; this process holds it until its end.
@@ -47,16 +78,16 @@ class Copies:
             CannotLoad: There is no room for them, or a path is none that a file can have.
         """
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
             return self._of(program, files)
         except (OSError, ValueError) as exc:
             raise CannotLoad(
                 f"The data files that came with the program cannot be written on this host: {exc}",
-                f"Is there room? df -h {self._folder.parent}. Or put them on every host, and leave --with out.",
+                f"Is there room? df -h {self.folder.parent}. Or put them on every host, and leave --with out.",
             ) from exc
 
     def _of(self, program: str, files: Mapping[str, bytes]) -> str:
-        made = self._folder / program
+        made = self.folder / program
         # kept open, and by what this process forks, on purpose: the lock is held as long as anybody could read the copies
         lock = os.open(f"{made}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         while True:
@@ -70,7 +101,7 @@ class Copies:
                 _write(made, files)
 
     def _make_room(self, program: str, size: int) -> None:
-        kept = [path for path in self._folder.iterdir() if path.is_dir() and path.name != program]
+        kept = [path for path in self.folder.iterdir() if path.is_dir() and path.name != program]
         size += sum(_size(path) for path in kept)
         for path in sorted(kept, key=lambda path: path.stat().st_mtime):
             if size <= KEEP:
@@ -82,7 +113,7 @@ class Copies:
 
     def close(self) -> None:
         """Remove all of them; nobody reads them any more."""
-        _remove(self._folder)
+        _remove(self.folder)
 
 
 HERE: Copies | None = None

@@ -1,12 +1,13 @@
 """What runs in the interpreter of a detached program's root: its source as it was sent, in a process of its own.
 
-``worker.jobs.program`` starts ``python -P -m worker.root PARENT ASKED ARCHIVE OUTCOME``: a process id, and the descriptors of
-three files in memory. To the program this process is what ``producer run`` makes of its own: the main module is
-``__main__``, and ``import multiprocessing`` means the fleet's.
+``worker.jobs.program`` starts ``python -P -m worker.root COPIES PARENT ASKED ARCHIVE OUTCOME``: a folder for data that came
+along, a process id, and descriptors of three files in memory. To the program this process is what ``producer run`` makes of
+its own: the main module is ``__main__``, and ``import multiprocessing`` means the fleet's.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import operator
@@ -22,10 +23,11 @@ from lab import mainmodule
 from lab.cluster.context import ClusterContext, default_context
 from lab.errors import ExitCode, LabError
 from lab.jobs.programs import RESULT, Asked
-from lab.program import limits, shipped, source
+from lab.program import limits, locked, shipped, source
 from lab.program.shipped import Program
 from lab.program.standin import StandIn
 from lab.settings import Settings
+from worker import copies
 from worker.child import RESET_SIGNALS, contents, make_way_for, restore_tmpdir
 from worker.lifeline import end_with_parent
 
@@ -37,14 +39,14 @@ class NoResult(LabError):
     """What a function has returned cannot be kept."""
 
 
-def main(parent: int, asked: int, archive: int, outcome: int) -> None:
+def main(folder: str, parent: int, asked: int, archive: int, outcome: int) -> None:
     """Run the program; returns when it has ended as it wanted to."""
     end_with_parent(parent)
     _become_ordinary()
     try:
-        what, program = Asked(**json.loads(contents(asked))), Program.unpack(contents(archive))
+        what, packed = Asked(**json.loads(contents(asked))), contents(archive)
         limits.impose(Settings.from_env())
-        own = _enter(what, program)
+        own = _enter(what, packed, folder)
         _tell_failure(outcome)
         result = _call(what, own) if what.function else _run(what, own)
         if result:
@@ -68,7 +70,8 @@ def _become_ordinary() -> None:
         stream.reconfigure(line_buffering=True, encoding="utf-8", errors=errors)  # type: ignore[union-attr]
 
 
-def _enter(what: Asked, program: Program) -> source.Own:
+def _enter(what: Asked, packed: bytes, folder: str) -> source.Own:
+    program = Program.unpack(packed)
     if what.python != list(sys.version_info[:2]):
         raise LabError(
             "The program was submitted by Python {}.{}, this host has {}.{}.".format(
@@ -76,13 +79,16 @@ def _enter(what: Asked, program: Program) -> source.Own:
             ),
             "Functions and modules may need the same version on both sides.",
         )
-    if os.path.isdir(what.folder):
-        os.chdir(what.folder)
+    begins = copies.Copies(folder).bring(program, hashlib.sha256(packed).hexdigest(), what.folder) or what.folder
+    if os.path.isdir(begins):
+        os.chdir(begins)
     process.ORIGINAL_DIR = os.getcwd()  # type: ignore[attr-defined]
-    own = source.Own(program.root, program.files, StandIn("cluster", _fleet))
+    own = program.importable(StandIn("cluster", _fleet))
     own.install()
     make_way_for(own)
     shipped.adopt(program)
+    if program.packages:
+        sys.path[:] = locked.enter(Settings.from_env().packages, program.packages, sys.path)
     sys.argv[:] = what.argv
     sys.path.insert(0, program.root)
     return own
@@ -155,4 +161,4 @@ def _write(outcome: int, said: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -6,7 +6,7 @@ Another one writes copies, once for all processes of the program, into a folder 
 whole paths; its processes begin in the copy of the directory that the program was started in. So ``open("data.csv")`` finds
 there what it finds here. A whole path, ``Path(__file__).with_name("data.csv")`` for example, leads to no copy by itself:
 ``open`` and what else Python looks for files with are told where it is. Code that is not Python's, such as SQLite, knows
-relative paths alone.
+relative paths alone. A path that was made whole among the copies of one host leads to those of another in the same way.
 
 The copies are to be read. What a process writes there is not brought back.
 """
@@ -17,6 +17,7 @@ import builtins
 import errno
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from stat import S_ISDIR, S_ISREG
@@ -28,6 +29,9 @@ LIMIT = 32 << 20
 """Bytes of the files that travel with a program, at most; its source counts as well."""
 
 FILES = 9_000
+COPIES = "crosshost-copies-"
+"""What the name of a folder of copies begins with; the copies of a program lie in one in that."""
+_COPY = re.compile(rf"^.*/{COPIES}[^/]+/[^/]+(?=/)")
 LOOKS = ("stat", "lstat", "access", "listdir", "scandir", "open", "readlink")
 """Functions of ``os`` that are told of copies."""
 
@@ -137,7 +141,7 @@ def redirect(paths: Iterable[str], copies: str) -> None:
 
     Args:
         paths: Of the originals.
-        copies: The folder in which they lie, under their whole paths.
+        copies: The folder in which they lie, under their whole paths; empty if the originals are here.
     """
     files = set(paths)
     known = files | {parent for path in files for parent in _parents(path)}
@@ -148,13 +152,19 @@ def redirect(paths: Iterable[str], copies: str) -> None:
             return path  # a descriptor
         name = os.fspath(path)
         text = os.fsdecode(name)
-        if not os.path.isabs(text) or (full := os.path.normpath(text)) not in known or _lies(lstat, full):
+        full = os.path.normpath(text)
+        if not os.path.isabs(text) or (there := original(full)) not in known or _lies(lstat, full):
             return path
-        return os.fsencode(copies + full) if isinstance(name, bytes) else copies + full
+        return os.fsencode(copies + there) if isinstance(name, bytes) else copies + there
 
     for name in LOOKS:
         setattr(os, name, _led(getattr(os, name), led))
     builtins.open = io.open = _led(io.open, led)
+
+
+def original(path: str) -> str:
+    """The whole path of which one is a copy on some host; itself if it is none."""
+    return _COPY.sub("", path)
 
 
 def _parents(path: str) -> Iterator[str]:

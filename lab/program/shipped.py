@@ -141,11 +141,15 @@ class Program:
         global _inherited
         _inherited = digest
         stand_in = standin.StandIn(ctx.place, lambda: ctx) if self.substituted else None
-        own = source.Own(
-            self.root, {path: data for path, data in self.files.items() if path not in self.data}, stand_in
-        )
+        own = self.importable(stand_in)
         own.install()
         return own
+
+    def importable(self, stand_in: standin.StandIn | None) -> source.Own:
+        """Its source, as this process is to import it."""
+        return source.Own(
+            self.root, {path: data for path, data in self.files.items() if path not in self.data}, stand_in
+        )
 
 
 _inherited: str | None = None
@@ -236,17 +240,11 @@ def collect() -> Program | None:
     collector.follow()
     if not collector.files and installed is None:
         return None
-    data, marks = along.taken()
-    if sum(map(len, data.values())) + collector.size > LIMIT:
-        raise _too_large(f"{LIMIT >> 20} MB together with what is to travel with it")
-    files, marks = data | collector.files, {path: mark for path, mark in marks.items() if path not in collector.files}
-    if len(files) > FILES:
-        raise _too_large(f"{FILES} files, with those that are to travel with it")
-    return Program(root, path, installed is not None and installed.stand_in is not None, files, marks, locked.wanted())
+    return collector.program(path, installed is not None and installed.stand_in is not None)
 
 
 def gather(root: str, path: str = "", text: bytes | None = None, module: str = "") -> Program:
-    """The source of a program that is to run elsewhere: read, and nothing of it executed.
+    """The source of a program that is to run elsewhere, and the data taken along: read, and nothing of it executed.
 
     Args:
         root: Directory of its main module.
@@ -269,7 +267,7 @@ def gather(root: str, path: str = "", text: bytes | None = None, module: str = "
         collector.follow()
     finally:
         sys.path.remove(root)
-    return Program(root, "" if text is not None else path, True, collector.files)
+    return collector.program("" if text is not None else path, True)
 
 
 def adopt(program: Program) -> None:
@@ -364,6 +362,24 @@ class Collector:
         while self._unread:
             for name in _imported(self._unread.pop()):
                 self.add_module(name)
+
+    def program(self, main: str, substituted: bool) -> Program:
+        """What was gathered, and the data that is to travel with it (``lab.program.along``).
+
+        Args:
+            main: As of a ``Program``.
+            substituted: Likewise.
+
+        Raises:
+            ProgramTooLarge: Together they have more than ``LIMIT`` bytes or ``FILES`` files.
+        """
+        data, marks = along.taken()
+        if sum(map(len, data.values())) + self.size > LIMIT:
+            raise _too_large(f"{LIMIT >> 20} MB together with what is to travel with it")
+        files, marks = data | self.files, {path: mark for path, mark in marks.items() if path not in self.files}
+        if len(files) > FILES:
+            raise _too_large(f"{FILES} files, with those that are to travel with it")
+        return Program(self._root, main, substituted, files, marks, locked.wanted())
 
     def _too_large(self) -> ProgramTooLarge:
         largest = sorted(self.files, key=lambda path: -len(self.files[path]))[:3]

@@ -17,12 +17,13 @@ from importlib.machinery import PathFinder
 from typing import Any
 
 from lab.errors import CannotLoad
+from lab.fleet.hosts import JOBS
 from lab.jobs.app import LONG
 from lab.jobs.programs import FOREVER, INPUT, NAME, TASK, Asked, Programs
 from lab.jobs.records import Record
 from lab.program import shipped
 from lab.program.shipped import Program
-from producer import output
+from producer import lacking, output
 from producer.errors import BadUsage
 from producer.jobs import fleet, following
 from producer.target import BadTarget, nearest
@@ -35,6 +36,7 @@ def run(script: str, args: list[str], restart: bool) -> None:
 
     Raises:
         CannotLoad: It is no Python, or nothing that can be read; nothing was sent.
+        ProgramTooLarge: It is too large, together with the data taken along (``lab.program.along``).
         NoWorkers: There is no fleet that outlives this command.
     """
     here = os.getcwd()
@@ -103,6 +105,8 @@ def _send(asked: Asked, program: Program, restart: bool, said: dict[str, Any], i
     asked = replace(asked, folder=os.getcwd(), python=list(sys.version_info[:2]), restart=restart)
     archive = program.pack()
     app = fleet.connect(without=instead)
+    main = program.files[STDIN] if asked.path == STDIN else asked.module or asked.path
+    lacking.warn(program.root, main, app.records.store, JOBS)
     stem = re.sub(r"[^0-9A-Za-z_-]+", "-", os.path.basename(_short(asked))).strip("-")[:40] or NAME
     record = Record(
         f"{stem}-{secrets.token_hex(4)}", NAME, said | ({"restart": True} if restart else {}), time.time(), [], True

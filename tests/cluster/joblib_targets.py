@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.cluster import limit_targets
 
@@ -33,6 +35,23 @@ def inner(n: int) -> tuple[list[int], str]:
 
     backend = type(parallel.get_active_backend()[0]).__name__
     return Parallel(n_jobs=2)(delayed(square)(i) for i in range(n)), backend
+
+
+def total(array: Any, n: int) -> tuple[str, float]:
+    """The host, and what depends on all of an array."""
+    return os.environ.get("CROSSHOST_HOST", ""), float(array.sum()) + n
+
+
+def write(array: Any, n: int) -> float:
+    array[0] = n
+    return float(array.sum())
+
+
+def total_at_the_second_attempt(array: Any, mark: str) -> float:
+    if not os.path.exists(mark):
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return float(array.sum())
 
 
 def given_value() -> int | None:

@@ -15,6 +15,7 @@ from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 
@@ -154,6 +155,84 @@ def test_an_initializer_prepares_processes_of_its_own(cluster: Any, given_to: st
     assert Parallel()(delayed(targets.given_value)() for _ in range(3)) == [None] * 3
 
 
+# Large arrays
+
+
+def in_redis(cluster: Any) -> set[bytes]:
+    """The keys of what is shared."""
+    return set(cluster.connect().store.call("KEYS", "*:share:*"))
+
+
+def through_redis(cluster: Any) -> tuple[int, int]:
+    """Bytes that have come to Redis, and that have gone from it."""
+    said = cluster.connect().store.call("INFO", "stats").decode()
+    into, out = (re.search(rf"total_net_{way}_bytes:(\d+)", said) for way in ("input", "output"))
+    assert into
+    assert out
+    return int(into[1]), int(out[1])
+
+
+def test_an_array_of_many_calls_comes_to_each_host_once_and_goes_when_they_have_ended(cluster: Any) -> None:
+    array, before = np.random.default_rng(0).random(500_000), in_redis(cluster)
+    expected = [float(array.sum()) + n for n in range(16)]
+    into, out = through_redis(cluster)
+    found = Parallel(batch_size=1)(delayed(targets.total)(array, n) for n in range(16))
+    into, out = (now - then for now, then in zip(through_redis(cluster), (into, out), strict=True))
+    assert [value for _, value in found] == expected
+    hosts = {host for host, _ in found}
+    assert array.nbytes < into < 1.5 * array.nbytes
+    assert array.nbytes < out < (len(hosts) + 0.5) * array.nbytes
+    until(lambda: in_redis(cluster) <= before, "the array is not in Redis any more", 20)
+
+
+def test_arrays_that_only_one_call_has_go_with_their_calls(cluster: Any) -> None:
+    before = in_redis(cluster)
+    found = Parallel(batch_size=1)(delayed(targets.total)(np.full(200_000, n), n) for n in range(20))
+    assert [value for _, value in found] == [200_001 * n for n in range(20)]
+    until(lambda: in_redis(cluster) <= before, "no array is in Redis any more", 20)
+
+
+@pytest.mark.parametrize("name", ["loky", "crosshost"])
+def test_what_a_call_writes_into_a_large_array_is_refused_or_its_own(name: str) -> None:
+    array = np.zeros(200_000)
+    with parallel_config(backend=name, n_jobs=2):
+        with pytest.raises(ValueError, match="read-only"):
+            Parallel()(delayed(targets.write)(array, n) for n in range(4))
+        with pytest.raises(ValueError, match="read-only"):  # nor into one that is not in one piece
+            Parallel()(delayed(targets.write)(np.zeros((1000, 400))[:, ::2], n) for n in range(4))
+        assert Parallel(mmap_mode="c")(delayed(targets.write)(array, n) for n in range(4)) == [0, 1, 2, 3]
+        assert Parallel(max_nbytes=None)(delayed(targets.write)(array, n) for n in range(4)) == [0, 1, 2, 3]
+    assert not array.any()
+
+
+def test_what_is_written_to_an_array_between_two_calls_is_in_the_second() -> None:
+    array = np.zeros(200_000)
+    with Parallel(batch_size=1) as parallel:
+        for n in range(5):
+            array[:] = n
+            found = parallel(delayed(targets.total)(array, 0) for _ in range(4))
+            assert [value for _, value in found] == [200_000 * n] * 4
+
+
+def test_an_array_in_a_file_of_this_host_is_one_on_others(tmp_path: Path) -> None:
+    array = np.memmap(tmp_path / "array", dtype=float, mode="w+", shape=(500, 500))
+    array[:] = 2
+    found = Parallel(batch_size=1)(delayed(targets.total)(part, 0) for part in (array, array[100:]))
+    assert [value for _, value in found] == [500_000, 400_000]
+
+
+def test_a_call_that_is_repeated_finds_its_array_again(tmp_path: Path) -> None:
+    array = np.ones(200_000)
+    call = delayed(targets.total_at_the_second_attempt)
+    assert Parallel(batch_size=1)(call(array, str(tmp_path / name)) for name in "ab") == [200_000, 200_000]
+
+
+def test_a_call_that_does_not_pickle_is_an_error_when_others_have_ended_too() -> None:
+    with pytest.raises(TypeError, match="cannot pickle"):
+        Parallel(batch_size=1)(delayed(targets.square)(n if n < 15 else threading.Lock()) for n in range(20))
+    assert Parallel()(delayed(targets.square)(n) for n in range(5)) == [0, 1, 4, 9, 16]
+
+
 # What ends early
 
 
@@ -273,7 +352,6 @@ def test_without_joblib_what_lacks_is_said() -> None:
 
 @pytest.mark.timeout(300)  # six processes import it, which takes each some seconds of a core
 def test_scikit_learn_gives_what_it_gives_here() -> None:
-    import numpy as np
     from sklearn.datasets import make_classification
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -294,7 +372,8 @@ def test_scikit_learn_gives_what_it_gives_here() -> None:
             [tree.tree_.threshold for tree in forest],
         )
 
-    fleet = compute()
+    with parallel_config(backend="crosshost", n_jobs=2, max_nbytes=1000):  # so that both arrays are shared
+        fleet = compute()
     for other in ("sequential", "loky"):
         with parallel_config(backend=other, n_jobs=2):
             for mine, theirs in zip(fleet, compute(), strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from lab.jobs import programs
 from lab.jobs.app import LONG, JobApp, make_job_app
 from lab.jobs.programs import STDERR, STDOUT, TASK, Asked, End, Programs
 from lab.jobs.records import Job, Record, job_key
+from lab.program import along
 from lab.settings import Settings
 from producer import cli
 from tests import ROOT
@@ -149,6 +151,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "beside.py").write_text("def square(x):\n    return x * x\n")
     (folder / "quiet.py").write_text("import sys, time\ntime.sleep(float(sys.argv[1]))\nprint('over')\n")
     (folder / "broken.py").write_text("def f(:\n")
+    with open(folder / "large", "wb") as large:
+        large.truncate(along.LIMIT + 1)
     (folder / "pack").mkdir()
     (folder / "pack" / "__init__.py").write_text("")
     (folder / "pack" / "cube.py").write_text("def cube(x):\n    return x**3\n")
@@ -244,7 +248,8 @@ def test_a_function_that_has_no_result_says_why(terminal: Terminal, function: st
         (["run", "--detach", "-m", "pack.no"], 102, "no module 'pack.no'"),
         (["run", "--detach", "--on", "threads", "prog.py"], 102, "--on threads is this machine"),
         (["run", "--detach", "--trace", "x.json", "prog.py"], 102, "--detach does not wait"),
-        (["run", "--detach", "--with", "prog.py", "prog.py"], 102, "leave --with out"),
+        (["run", "--detach", "--with", "nothing.csv", "prog.py"], 102, "nothing.csv', to send it along: No such file"),
+        (["run", "--detach", "--with", "large", "prog.py"], 102, "has more than 32 MB. Largest: "),
         (["run", "--restart", "prog.py"], 102, "Add --detach"),
         (["submit", "broken.py:f", "1"], 11, "SyntaxError"),
         (["submit", "prog.py:square", "{"], 2, "is not JSON"),
@@ -256,8 +261,10 @@ def test_a_function_that_has_no_result_says_why(terminal: Terminal, function: st
     ],
 )
 def test_what_cannot_run_is_told_at_once_and_nothing_is_sent(
-    terminal: Terminal, args: list[str], code: int, said: str
+    terminal: Terminal, args: list[str], code: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(along, "_taken", {})  # by this process, which runs the command
+    monkeypatch.setattr(along, "_marks", {})
     before = list(terminal.redis.scan_iter("crosshost:job*"))
     refused = terminal.producer(*args)
     assert refused.returncode == code
@@ -392,9 +399,9 @@ def alone(tmp_path: Path, folder: Path) -> Iterator[Terminal]:
         yield Terminal(server.settings, folder)
 
 
-def worker(terminal: Terminal, **env: str) -> subprocess.Popen[bytes]:
+def worker(terminal: Terminal, queue: str = LONG, **env: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "worker", "--slots", "1", "--name", "late", "--queues", LONG],
+        [sys.executable, "-m", "worker", "--slots", "1", "--name", "late", "--queues", queue],
         env=terminal.env | env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -412,6 +419,57 @@ def test_one_that_was_cancelled_before_it_began_never_begins(alone: Terminal) ->
     finally:
         late.kill()
         late.wait()
+
+
+READS = """
+import multiprocessing, os, sys, time
+from pathlib import Path
+
+def read(whole):
+    beside = Path(__file__).with_name("data.csv")
+    return open("data.csv").read(), os.listdir("texts"), Path(whole).read_text(), beside.read_text()
+
+if __name__ == "__main__":
+    print("root", os.getpid(), flush=True)
+    whole = os.path.abspath(sys.argv[1])
+    with multiprocessing.Pool(2) as pool:
+        print({str(read(whole)), *map(str, pool.map(read, [whole] * 4))}, flush=True)
+    if not os.path.exists(sys.argv[2]):
+        open(sys.argv[2], "w").close()
+        time.sleep(60)
+"""
+
+
+def test_data_that_was_sent_along_is_found_by_the_root_and_its_processes_and_again_after_a_restart(
+    alone: Terminal, tmp_path: Path
+) -> None:
+    folder, there = tmp_path / "program", tmp_path / "there"
+    (folder / "texts").mkdir(parents=True)
+    there.mkdir()
+    (folder / "reads.py").write_text(READS)
+    (folder / "data.csv").write_text("1,2")
+    (folder / "texts" / "a.txt").write_text("a text")
+    alone.folder = folder
+    typed = ["run", "--detach", "--restart", "--with", "data.csv", "--with", "texts", "reads.py", "texts/a.txt"]
+    with alone.start(
+        *typed, str(tmp_path / "mark")
+    ) as sending:  # by a process of its own, as it keeps what it has read
+        job_id, said = (text.strip() for text in sending.communicate(timeout=60))
+    assert sending.returncode == 0, said
+    shutil.rmtree(folder)
+    found = str({str(("1,2", ["a.txt"], "a text", "1,2"))}) + "\n"
+    hosts = [worker(alone, queue, TMPDIR=str(there)) for queue in (LONG, "processes")]
+    try:
+        (root,) = numbers(alone.wait_for(job_id, found, 60), "root")
+        os.kill(parent(root), signal.SIGKILL)
+        assert alone.ended(job_id, 60).state == "done", alone.printed(job_id)
+        assert alone.printed(job_id).count(found) == 2
+        (of_processes,) = there.glob("crosshost-copies-*")  # and the root's have gone with it
+        assert of_processes.is_dir()
+    finally:
+        for host in hosts:
+            host.kill()
+            host.wait()
 
 
 def test_a_program_is_known_for_as_long_as_it_runs(alone: Terminal) -> None:

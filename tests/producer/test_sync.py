@@ -11,15 +11,20 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
 from lab.errors import ExitCode
 from lab.fleet.engine import make_app
+from lab.fleet.hosts import JOBS, list_hosts
 from lab.program import locked
 from lab.program.locked import NotLocked
+from lab.store.store import Store
 from producer import sync
+from tests.kit.processes import die_with_us
 from tests.kit.server import Server
+from tests.kit.wait import until
 from tests.program.test_run_script import write
 from worker import environments
 from worker.environments import Environments
@@ -97,7 +102,7 @@ def test_a_program_finds_what_it_goes_with_before_what_its_hosts_have(
     write(tmp_path, "script.py", SCRIPT)
     done = producer(fleet, tmp_path, "sync", "requirements.txt", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"host-1": {"state": "there"}, "host-2": {"state": "there"}}
+    assert json.loads(done.stdout) == {"host-1@crosshost": {"state": "there"}, "host-2@crosshost": {"state": "there"}}
     done = producer(fleet, tmp_path, "run", "--packages", "requirements.txt", "script.py", "marigold", "joblib")
     assert (done.returncode, done.stdout) == (0, "['0.0.1', '1.0']\n"), done.stderr
     done = producer(fleet, tmp_path, "run", "script.py", "marigold")
@@ -112,14 +117,32 @@ def test_run_brings_the_packages_itself(fleet: Server, index: Path, tmp_path: Pa
     assert (done.returncode, done.stdout) == (0, "['2.1']\n"), done.stderr
 
 
+def test_a_detached_program_and_its_processes_find_them(fleet: Server, index: Path, tmp_path: Path) -> None:
+    write(tmp_path, "requirements.txt", wheel(index, "tulip", "3.0", "__version__ = '3.0'"))
+    write(tmp_path, "script.py", "import tulip\n" + SCRIPT)
+    with Popen([sys.executable, "-m", "worker", "--queues", "jobs,jobs.long", "--name", "host-1", "--slots", "1"],
+               env=fleet.env, preexec_fn=die_with_us) as worker:  # fmt: skip
+        try:
+            store = Store(fleet.url)
+            until(lambda: list_hosts(store, JOBS), "the host takes jobs", 30)
+            done = producer(
+                fleet, tmp_path, "run", "--detach", "--packages", "requirements.txt", "script.py", "--", "tulip"
+            )
+            assert done.returncode == 0, done.stderr
+            watched = producer(fleet, tmp_path, "watch", done.stdout.split()[0])
+            assert watched.stdout.splitlines() == ["['3.0']"], watched.stderr
+        finally:
+            worker.kill()
+
+
 def test_a_package_that_is_another_than_was_locked_is_not_installed(fleet: Server, index: Path, tmp_path: Path) -> None:
     wheel(index, "foxglove", "1.0", "__version__ = 'poisoned'")
     write(tmp_path, "requirements.txt", f"foxglove==1.0 {HASH}\n")
     write(tmp_path, "script.py", SCRIPT)
     done = producer(fleet, tmp_path, "run", "--packages", "requirements.txt", "script.py", "foxglove")
     assert done.returncode == 100 + ExitCode.CANNOT_LOAD
-    assert "2 of 2 hosts have not got the packages" in done.stderr
-    assert "host-1: failed: " in done.stderr
+    assert "2 of 2 workers have not got the packages" in done.stderr
+    assert "host-1@crosshost: failed: " in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -132,17 +155,17 @@ def test_one_that_failed_is_tried_again_when_it_is_asked_for_again(fleet: Server
     away.rename(made)
     done = producer(fleet, tmp_path, "sync", str(path))
     assert done.returncode == 0, done.stderr
-    assert "2 hosts have the packages" in done.stdout
+    assert "All have the packages" in done.stdout
 
 
 def test_hosts_that_share_a_folder_install_once(fleet: Server, index: Path) -> None:
     text = locked.check(wheel(index, "peony", "1.0", ""))
     with closing(make_app(fleet.settings)) as app:
-        said = sync.ask(app, text, ["host-1", "host-2"], again=True)
+        said = sync.ask(app, text, ["host-1@crosshost", "host-2@crosshost"], again=True)
         assert {one["state"] for one in said.values()} <= {"installing", "there"}
         while any(one["state"] == "installing" for one in said.values()):
-            said = sync.ask(app, text, ["host-1", "host-2"], again=False)
-    assert said == {"host-1": {"state": "there"}, "host-2": {"state": "there"}}
+            said = sync.ask(app, text, ["host-1@crosshost", "host-2@crosshost"], again=False)
+    assert said == {"host-1@crosshost": {"state": "there"}, "host-2@crosshost": {"state": "there"}}
     folder = fleet.directory / "packages"
     names = [path.name for path in folder.iterdir() if path.name.startswith(locked.digest(text)[:32])]
     assert len(names) == 2, "one environment, and its lock"

@@ -19,6 +19,7 @@ import pytest
 from lab.errors import CannotLoad, ProgramTooLarge
 from lab.program import along, shipped
 from lab.program.along import CannotTake
+from lab.program.shipped import Program
 from tests.kit.processes import die_with_us
 from tests.kit.server import Server
 from tests.kit.wait import until
@@ -194,6 +195,22 @@ def test_processes_that_come_at_once_write_once(copies: Copies) -> None:
     assert b"" not in inodes
     for _ in made:
         os.wait()
+
+
+def test_a_path_that_was_made_whole_among_the_copies_of_one_host_leads_to_those_of_another(copies: Copies) -> None:
+    program = Program("/nowhere", "", True, {"/nowhere/data.csv": b"1,2"}, {"/nowhere/data.csv": [1, 2, 3]})
+    elsewhere = "/tmp/crosshost-copies-1-ab/other/nowhere"
+    reading, writing = os.pipe()
+    if not os.fork():
+        try:
+            begins = copies.bring(program, "sum", elsewhere)
+            os.write(writing, f"{begins} {Path(elsewhere, 'data.csv').read_text()}".encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading) as said:
+        assert said.read() == f"{copies.folder}/sum/nowhere 1,2"
+    os.wait()
 
 
 def test_copies_that_somebody_uses_stay_and_others_go_when_there_are_too_many(copies: Copies) -> None:

@@ -41,6 +41,7 @@ from lab.jobs.records import begun_keys
 from lab.program.shipped import PACKED
 from worker.allowance import Allowance
 from worker.archives import in_memory
+from worker.copies import Copies
 from worker.jobs.task import JobTask, patiently
 
 BEAT = 0.5
@@ -133,9 +134,10 @@ class _Root:
         """
         self._allowance = allowance
         files = [in_memory(json.dumps(asdict(asked)).encode()), in_memory(archive), in_memory(b"")]
+        copies = Copies()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "worker.root", str(os.getpid()), *map(str, files)],
+                [sys.executable, "-P", "-m", "worker.root", *map(str, (copies.folder, os.getpid(), *files))],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=files,
                 start_new_session=True,
             )  # fmt: skip
@@ -149,6 +151,7 @@ class _Root:
                 signal.signal(signal.SIGTERM, before)
             return self._end(asked, files[2])
         finally:
+            copies.close()
             for fd in files:
                 os.close(fd)
 
