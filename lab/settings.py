@@ -102,7 +102,7 @@ class Settings:
             run_output=_bytes(env, "CROSSHOST_RUN_OUTPUT", cls.run_output, 1 << 10, off=True),
             process_memory=_bytes(env, "CROSSHOST_PROCESS_MEMORY", cls.process_memory, 128 << 20, off=True),
             process_files=_count(env, "CROSSHOST_PROCESS_FILES", cls.process_files, 64, 1 << 20, off=True),
-            packages=env.get("CROSSHOST_PACKAGES", ""),
+            packages=os.path.abspath(folder) if (folder := env.get("CROSSHOST_PACKAGES", "")) else "",
         )
 
     @cached_property

@@ -188,7 +188,7 @@ def compare(
     if once_file and (code := once.code_of_before(once_file)) is not None:
         click.echo("This host has compared before. To compare again: docker compose run --rm producer compare")
         sys.exit(code)
-    where = found(places, python)
+    where = found(places, python, traced=bool(trace or report))
     names.apart(where.names, rtt)
     runs = compare.compare(concepts, where, json_file, quiet, rtt, Recording(trace, report))
     if once_file:

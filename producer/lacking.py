@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lab.fleet import packages
 from lab.fleet.hosts import HostInfo, Redis, list_hosts
-from lab.program import imports
+from lab.program import imports, locked
 
 NAMED = 3
 """Hosts that are named; of more, how many there are."""
@@ -85,7 +85,8 @@ def _of(imported: Callable[[], set[str]], store: Redis, hosts: Sequence[HostInfo
     there = packages.read(store, asked) if asked else {}
     if not there:
         return []
-    wanted = {name: mine[name] for name in distributions(imported(), mine)}
+    # what goes with the program was brought to them just now, which they have not announced
+    wanted = {name: mine[name] for name in distributions(imported(), mine) - set(locked.names())}
     lacks: dict[tuple[str, str], list[HostInfo]] = {}
     for host in hosts:
         for name, version in wanted.items():

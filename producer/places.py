@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -61,7 +62,7 @@ class FreeThreaded:
             raise NotHere(f"{path} does not answer as a Python does: {exc}.", HINT) from exc
         if not free:
             raise NotHere(f"free-threaded needs a Python without the GIL, and {path} is {version} with it.", HINT)
-        return cls(path)
+        return cls(os.path.abspath(path))
 
     def run(self, concept: str) -> Result:
         """Run a concept there.

@@ -193,8 +193,9 @@ def _bring(packages: str, place: str) -> None:
     if packages and place == "cluster":
         from producer import sync
 
-        sync.sync(packages)
-        locked.want(locked.digest(locked.read(packages)))
+        text = locked.read(packages)
+        sync.sync(text, packages)
+        locked.want(text)
     elif packages:
         locked.read(packages)
 

@@ -38,28 +38,27 @@ def show(path: str, as_json: bool) -> None:
     Raises:
         LabError: As for ``sync``.
     """
-    said = sync(path)
+    said = sync(locked.read(path), path)
     if as_json:
         output.write_json(said)
         return
     output.write_rich([f"All have the packages of {path}: {', '.join(sorted(said))}."])
 
 
-def sync(path: str) -> dict[str, dict[str, str]]:
+def sync(text: str, path: str) -> dict[str, dict[str, str]]:
     """Have every host of the fleet that is configured install a set; returns when all have.
 
     Args:
-        path: A file of requirements, locked.
+        text: The set, as ``locked.read`` gives it.
+        path: Of its file, for messages.
 
     Returns:
         What each host says, by the name of its worker: ``host-1@crosshost``, ``host-1@jobs`` for jobs.
 
     Raises:
-        NotLocked: The file is none, or not locked.
         NoWorkers: No fleet is configured, or it has no hosts.
         NotEverywhere: A host refuses, or it failed there, or it took longer than ``PATIENCE``.
     """
-    text = locked.read(path)
     settings = Settings.from_env()
     if not settings.broker_url:
         raise NoWorkers(
@@ -67,25 +66,11 @@ def sync(path: str) -> dict[str, dict[str, str]]:
             "Without a broker, hosts are made on this machine, of this Python, and have what it has.",
         )
     store = Store(settings.broker_url)
-    hosts = [f"{host.name}@crosshost" for host in list_hosts(store)]
+    hosts = _workers(store)
     if not hosts:
         raise NoWorkers("No host of this fleet is alive.", "Start one: worker --slots 4")
-    hosts += [f"{host.name}@jobs" for host in list_hosts(store, JOBS)]  # where what is submitted begins
-    said: dict[str, dict[str, str]] = {}
-    progress, deadline = Progress(sys.stderr), time.monotonic() + PATIENCE
-    try:
-        with closing(make_app(settings)) as app:
-            said = ask(app, text, hosts, again=True)
-            while any(one["state"] == "installing" for one in said.values()) and time.monotonic() < deadline:
-                progress.say(
-                    f"installing on {', '.join(name for name, one in said.items() if one['state'] == 'installing')}"
-                )
-                time.sleep(LOOK)
-                said |= ask(
-                    app, text, [name for name, one in said.items() if one["state"] == "installing"], again=False
-                )
-    finally:
-        progress.clear()
+    with closing(make_app(settings)) as app:
+        said = _until_there(app, store, text, hosts)
     if wrong := [f"{name}: {_word(one)}" for name, one in sorted(said.items()) if one["state"] != "there"]:
         raise NotEverywhere(
             f"{len(wrong)} of {len(hosts)} workers have not got the packages of {path}.\n  " + "\n  ".join(wrong),
@@ -93,6 +78,34 @@ def sync(path: str) -> dict[str, dict[str, str]]:
             " pip uses (docs/sync.md).",
         )
     return said
+
+
+def _workers(store: Store) -> list[str]:
+    """The fleet's workers: for processes, and for jobs, where what is submitted begins."""
+    return [f"{host.name}@{of}" for kind, of in (("", "crosshost"), (JOBS, "jobs")) for host in list_hosts(store, kind)]
+
+
+def _until_there(app: Any, store: Store, text: str, hosts: list[str]) -> dict[str, dict[str, str]]:
+    progress, deadline = Progress(sys.stderr), time.monotonic() + PATIENCE
+    said = ask(app, text, hosts, again=True)
+    left = _installing(said)
+    try:
+        while left and time.monotonic() < deadline:
+            progress.say(f"installing on {', '.join(left)}")
+            while _installing(said) == left and time.monotonic() < deadline:
+                time.sleep(LOOK)
+                alive = _workers(store)
+                for name, one in ask(app, text, left, again=False).items():
+                    if one["state"] != "silent" or name not in alive:  # one that is only slow to answer goes on
+                        said[name] = one
+            left = _installing(said)
+    finally:
+        progress.clear()
+    return said
+
+
+def _installing(said: dict[str, dict[str, str]]) -> list[str]:
+    return [name for name, one in said.items() if one["state"] == "installing"]
 
 
 def ask(app: Any, text: str, hosts: list[str], again: bool) -> dict[str, dict[str, str]]:

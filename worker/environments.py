@@ -1,7 +1,8 @@
-"""Environments of this host: one for each locked set of packages that it was asked to install (``lab.program.locked``).
+"""What this host was asked to install: a folder for each locked set of packages (``lab.program.locked``).
 
-A virtual environment is made in a folder of another name and renamed when it is whole, so that a process finds all of it or
-nothing. Hosts that share the folder wait for each other by a lock on a file in it, and the second one finds it made.
+It is filled under another name, by the pip of a virtual environment that goes again, and renamed when it is whole, so that a
+process finds all of it or nothing. Hosts that share the folder wait for each other by a lock on a file in it, and the second
+one finds it made.
 """
 
 from __future__ import annotations
@@ -67,24 +68,32 @@ class Environments:
         return {"state": "installing"}
 
     def _install(self, name: str, text: str) -> None:
-        why = ""
+        why = "it broke off"
         try:
             make(locked.folder(self._packages, name), text)
+            why = ""
         except subprocess.TimeoutExpired:
             why = f"it took more than {BOUND:g} s"
         except subprocess.CalledProcessError as exc:
-            why = (exc.stdout.strip().splitlines() or [f"exit code {exc.returncode}"])[-1]
-        except OSError as exc:
+            why = _told(exc.stdout) or f"exit code {exc.returncode}"
+        except Exception as exc:  # noqa: BLE001 - whoever asked for it is told, and not left waiting
             why = str(exc)
-        with self._lock:
-            self._working.discard(name)
-            self._failed.pop(name, None)
-            if why:
-                self._failed[name] = why
+        finally:
+            with self._lock:
+                self._working.discard(name)
+                self._failed.pop(name, None)
+                if why:
+                    self._failed[name] = why
+
+
+def _told(output: str) -> str:
+    """What went wrong, of all that pip has written."""
+    at = output.find("ERROR:")
+    return " ".join(output[max(at, 0) :].split())[:500]
 
 
 def make(made: Path, text: str) -> None:
-    """Make an environment with a set in it.
+    """Make a folder with a set in it.
 
     Raises:
         subprocess.CalledProcessError: What was run could not; ``stdout`` has why.
@@ -92,17 +101,27 @@ def make(made: Path, text: str) -> None:
         OSError: There is no room, or no such folder.
     """
     made.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = made.with_name(f"{made.name}.{os.getpid()}")
-    with made.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the kernel when this process ends, however it does
-        if made.is_dir():
+    lock, part = made.with_name(f"{made.name}.lock"), made.with_name(f"{made.name}.part")
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # freed by the kernel when this process ends, however it does
+        if made.is_dir():  # excluded: two hosts that share the folder both installing
             return
+        shutil.rmtree(part, ignore_errors=True)  # of one that was killed: pip would take it for installed
         try:
-            _run([sys.executable, "-m", "venv", str(part)])
+            part.mkdir(mode=0o700)
             (part / "requirements.txt").write_text(text)
-            pip = [str(part / "bin" / "python"), "-m", "pip", "install", "--require-hashes", "--no-deps", *_QUIETLY]
-            _run([*pip, "--only-binary=:all:", "-r", str(part / "requirements.txt")])
-            part.rename(made)
+            _run([sys.executable, "-m", "venv", str(part / "tools")])
+            pip = [
+                str(part / "tools" / "bin" / "python"),
+                "-m",
+                "pip",
+                "install",
+                "--require-hashes",
+                "--no-deps",
+                *_QUIETLY,
+            ]
+            _run([*pip, "--only-binary=:all:", "--target", str(part / "made"), "-r", str(part / "requirements.txt")])
+            (part / "made").rename(made)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
@@ -115,6 +134,7 @@ def _run(command: list[str]) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="replace",
         timeout=BOUND,
         check=True,
         env=environ,

@@ -33,7 +33,7 @@ NOT_ON = {
         "loss": _ENDS_ITSELF,
         "delivery": _ENDS_ITSELF,
         "lease": _ENDS_ITSELF,
-        "share": "it counts its copies by process, and all interpreters are in one",
+        "share": "what is shared is looked after by process, and all interpreters are in one",
     },
 }
 """The concepts that a place cannot show, and why."""

@@ -3,21 +3,22 @@
 As on threads and on the cluster, only the engine is replaced. A descriptor, a semaphore's name and a file in memory mean
 the same in every interpreter of a process, so pipes, queues, locks and values are those of ``multiprocessing``, unchanged.
 
-Differs from multiprocessing: ``terminate`` and ``kill`` raise NotImplementedError, ``pid`` is this process's, a daemon that
-still works at the end of the program is waited for (and then ends the process), a child that crashes in C takes all others
-with it, and there is no Manager. A child cannot import an extension that does not say that it may be used by several
-interpreters: numpy and cryptography cannot be (as of 2026).
+Differs from multiprocessing: ``terminate`` and ``kill`` raise NotImplementedError; ``pid`` and the current directory are
+this process's; a daemon that still works at the end of the program is waited for, and then ends the process; a child that
+crashes in C takes all others with it; a child has no Pool, and ``cancel_join_thread`` of its queues cancels nothing; there is
+no Manager and no ``share``. A child cannot import an extension that does not say that several interpreters may use it: numpy
+and cryptography do not (as of 2026).
 """
 
 from __future__ import annotations
 
 import platform
-from multiprocessing import context, pool, process, queues
+from multiprocessing import connection, context, pool, process, queues
 from threading import Thread
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
-from lab import mainmodule, sharedfile
+from lab import mainmodule
 from lab.errors import NotHere
 from lab.interpreters.api import in_main, interpreters
 from lab.interpreters.popen import Popen
@@ -66,8 +67,8 @@ class JoinableQueue(queues.JoinableQueue):  # type: ignore[type-arg]
     _start_thread = _start_thread
 
 
-class _Worker(Process):
-    """A Process without ``terminate``: a pool that finds none asks its workers to end."""
+class _Process(Process):
+    """A pool's worker: a Process without ``terminate``: a pool that finds none asks its workers to end."""
 
     @property
     def terminate(self) -> Any:
@@ -80,7 +81,7 @@ class Pool(pool.Pool):
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # the hook by which Pool makes a worker
         """Make a worker."""
-        return _Worker(*args, **kwds)
+        return _Process(*args, **kwds)
 
     @staticmethod
     def _help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:
@@ -91,16 +92,33 @@ class Pool(pool.Pool):
         for _ in range(size):
             inqueue.put(None)
 
+    @classmethod
+    def _terminate_pool(cls, taskqueue: Any, inqueue: Any, outqueue: Any, workers: Any, *others: Any) -> None:
+        base: Any = super()
+        base._terminate_pool(taskqueue, inqueue, outqueue, workers, *others)
+        alive = {worker.sentinel: worker for worker in workers if worker.is_alive()}
+        Thread(target=_take_answers, args=(outqueue._reader, alive), name="a pool's end", daemon=True).start()
+
+
+def _take_answers(reader: Any, workers: dict[Any, Any]) -> None:
+    """Take what a pool's workers still answer, until each has ended: one that cannot hand over its answer never would."""
+    while workers:
+        ready: Any
+        for ready in connection.wait([reader, *workers]):
+            if ready is reader:
+                reader.recv_bytes()
+            else:
+                del workers[ready]
+
 
 class InterpreterContext(context.BaseContext):
-    """The context of interpreters: each name that a process context has, but ``Manager``."""
+    """The context of interpreters: each name that a process context has; ``Manager`` and ``share`` say that there is none."""
 
     place = "interpreters"
     _name = "interpreters"
 
     Process: Any = Process
     Token: Any = Token
-    share: Any = staticmethod(sharedfile.share)
 
     def Queue(self, maxsize: int = 0) -> Any:
         """A queue."""
@@ -117,7 +135,13 @@ class InterpreterContext(context.BaseContext):
         initargs: Any = (),
         maxtasksperchild: int | None = None,
     ) -> Any:
-        """A pool of interpreters."""
+        """A pool of interpreters.
+
+        Raises:
+            NotImplementedError: This is a child: a pool needs daemon threads, which only the first interpreter may have.
+        """
+        if not in_main():
+            raise NotImplementedError("a child that is an interpreter has no Pool, as it may have no daemon threads")
         return Pool(processes, initializer, initargs, maxtasksperchild, self)
 
     def Manager(self) -> Any:
@@ -126,6 +150,10 @@ class InterpreterContext(context.BaseContext):
             "interpreters have no Manager: its server needs daemon threads, which an interpreter of its own refuses;"
             " use a Value, an Array or a Queue"
         )
+
+    def share(self, obj: Any) -> Any:
+        """Refuse: what is shared between processes is looked after by process, and here all children are in one."""
+        raise NotImplementedError("interpreters have no share; hand a RawArray over, which all of them map")
 
     def get_start_method(self, allow_none: bool = False) -> str:
         """The name of this place."""
@@ -150,5 +178,4 @@ def interpreter_context() -> InterpreterContext:
             "Run it in a later Python, or in a container: docker compose run --rm producer compare --on interpreters",
         ) from None
     mainmodule.install()
-    sharedfile.remove_at_exit()
     return InterpreterContext()

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing import context, popen_spawn_posix, reduction, resource_tracker, spawn, util
 from typing import Any
 
@@ -39,47 +39,65 @@ class Popen(popen_spawn_posix.Popen):
         return self._fds[-1]
 
     def _launch(self, process_obj: Any) -> None:
+        self.pid, self.daemon = os.getpid(), process_obj.daemon
         pickled = io.BytesIO()
+        with ExitStack() as undo:  # until there is somebody to whom it all belongs
+            undo.callback(lambda: _util.close_fds(*self._fds))
+            self._pickle(process_obj, pickled)
+            interpreter = interpreters().create()
+            undo.callback(interpreter.close)
+            interpreter.exec(f"import sys; sys.path[:] = {[str(path) for path in sys.path]!r}")
+            self.sentinel, self._ended = os.pipe()
+            undo.callback(_util.close_fds, self.sentinel, self._ended)
+            program, parents = os.pipe()
+            undo.callback(_util.close_fds, program, parents)
+            tracker = os.dup(_tracker.getfd())
+            undo.callback(os.close, tracker)
+            # Not a daemon where that is refused; there, as everywhere, a child is joined before its parent ends.
+            args = interpreter, program, tracker, process_obj._name
+            self._thread = threading.Thread(target=self._run, args=args, name=process_obj._name, daemon=in_main())
+            self._register()
+            undo.callback(_running.discard, self)
+            self._thread.start()
+            undo.pop_all()
+        self.finalizer = util.Finalize(self, _util.close_fds, (self.sentinel, parents))
+        try:
+            with (
+                suppress(BrokenPipeError),
+                open(parents, "wb", closefd=False) as file,
+            ):  # it may have failed before it read
+                file.write(pickled.getbuffer())
+        except BaseException:
+            self.finalizer()  # the child meets the end of its pickle, and ends
+            raise
+
+    def _pickle(self, process_obj: Any, file: io.BytesIO) -> None:
+        about: Any = spawn.get_preparation_data(process_obj._name)
+        about.pop("dir", None)  # it is the process's, and may be another one by the time that the child begins
         context.set_spawning_popen(self)
         try:
-            reduction.dump(spawn.get_preparation_data(process_obj._name), pickled)
-            reduction.dump(process_obj, pickled)
-        except BaseException:  # what does not pickle: nobody will close what was duplicated for it
-            _util.close_fds(*self._fds)
-            raise
+            reduction.dump(about, file)
+            reduction.dump(process_obj, file)
         finally:
             context.set_spawning_popen(None)
-        self.pid = os.getpid()
-        self.daemon = process_obj.daemon
-        self.sentinel, self._ended = os.pipe()
-        program, parents = os.pipe()
-        self.finalizer = util.Finalize(self, _util.close_fds, (self.sentinel, parents))
-        interpreter = interpreters().create()
-        interpreter.exec(f"import sys; sys.path[:] = {sys.path!r}")
-        main_one = in_main()
-        if main_one and not _running:
+
+    def _register(self) -> None:
+        if in_main() and not _running:
             atexit.unregister(_end)
             atexit.register(_end)  # before multiprocessing's own, which would wait for daemons without a bound
         _running.add(self)
-        # Not a daemon where that is refused; there, as everywhere, a child is joined before its parent ends.
-        args = interpreter, program, process_obj._name
-        self._thread = threading.Thread(target=self._run, args=args, name=process_obj._name, daemon=main_one)
-        self._thread.start()
-        with suppress(BrokenPipeError), open(parents, "wb", closefd=False) as file:  # it may have failed before it read
-            file.write(pickled.getbuffer())
 
-    def _run(self, interpreter: Any, program: int, name: str) -> None:
-        tracker = os.dup(_tracker.getfd())
-        parent = os.dup(program)
+    def _run(self, interpreter: Any, program: int, tracker: int, name: str) -> None:
         code = 1
         try:
-            code = interpreter.call(child.main, program, parent, tracker)
+            code = interpreter.call(child.main, program, tracker)
+            interpreter.close()
         except Exception as exc:  # noqa: BLE001  # whatever ends a child is told on stderr and becomes an exit code
             print(f"Process {name}:\n{getattr(getattr(exc, 'excinfo', None), 'errdisplay', exc)}", file=sys.stderr)
+            with suppress(Exception):  # it may be closed
+                interpreter.close()
         finally:
-            interpreter.close()
-            for fd in (parent, tracker):
-                os.close(fd)
+            _util.close_fds(program, tracker)
             # The code is set before the sentinel speaks: who wakes up on the sentinel must not read None.
             self.returncode = code
             _running.discard(self)

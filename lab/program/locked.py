@@ -4,7 +4,7 @@ What ``uv export``, ``uv pip compile --generate-hashes`` and ``pip-compile --gen
 ``name==version --hash=sha256:...``. Nothing else is taken, no option, no address, nothing that would have to be built: a host
 installs what the index had when the set was locked, and no code of it runs before it is imported.
 
-A host that takes such sets (``CROSSHOST_PACKAGES`` names a folder) has an environment for each, made once. A program that
+A host that takes such sets (``CROSSHOST_PACKAGES`` names a folder) has a folder for each, made once. A program that
 goes with a set finds it before the host's own packages.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import site
 import sys
 from pathlib import Path
 
@@ -21,8 +20,9 @@ from lab.errors import CannotLoad, ExitCode, LabError
 MOST = 1 << 18
 """Bytes of a set at most."""
 
-_REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w., -]+\])?==[\w.!+]+( *;[^#\n]*?)?( +--hash=sha256:[0-9a-f]{64})+")
-
+_REQUIREMENT = re.compile(
+    r"([A-Za-z0-9][\w.-]*)(\[[\w., -]+\])?==[\w.!+]+( *;(?:(?! -)[^#\n])*)?( +--hash=sha256:[0-9a-f]{64})+"
+)  # no option but the hashes, in the marker neither: pip obeys options wherever they stand in a line
 _INSTALLED = ("site-packages", "dist-packages")
 
 
@@ -52,13 +52,15 @@ def check(text: str) -> str:
     Raises:
         NotLocked: Something in it is not locked, or it is empty, or larger than ``MOST``.
     """
+    how = "Lock it: uv pip compile --generate-hashes requirements.in -o requirements.txt"
+    if len(text) > MOST:
+        raise NotLocked(f"It has more than {MOST >> 10} KB.", how)
     lines = [re.sub(r"(^| )#.*", "", line) for line in text.replace("\\\n", " ").splitlines()]
     lines = sorted({" ".join(line.split()) for line in lines} - {""})
-    how = "Lock it: uv pip compile --generate-hashes requirements.in -o requirements.txt"
     if wrong := next((line for line in lines if not _REQUIREMENT.fullmatch(line)), None):
         raise NotLocked(f"Not locked, by version and hash: {wrong[:120]!r}.", how)
-    if not lines or len(text) > MOST:
-        raise NotLocked("It names no package." if not lines else f"It has more than {MOST >> 10} KB.", how)
+    if not lines:
+        raise NotLocked("It names no package.", how)
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -68,7 +70,7 @@ def digest(text: str) -> str:
 
 
 def folder(packages: str, name: str) -> Path:
-    """The environment of a set on this host, for this Python.
+    """Where the packages of a set are on this host, for this Python.
 
     Args:
         packages: The folder of all of them.
@@ -80,19 +82,27 @@ def folder(packages: str, name: str) -> Path:
 _wanted = ""
 
 
-def want(name: str) -> None:
+def want(text: str) -> None:
     """Have the processes of this process's program find a set."""
     global _wanted
-    _wanted = name
+    _wanted = text
 
 
 def wanted() -> str:
     """The digest of the set that this process's program goes with; empty for none."""
-    return _wanted
+    return digest(_wanted) if _wanted else ""
+
+
+def names() -> list[str]:
+    """The packages in it, by normal name (PEP 503)."""
+    found = map(_REQUIREMENT.match, _wanted.splitlines())
+    return [re.sub(r"[-_.]+", "-", one[1]).lower() for one in found if one]
 
 
 def enter(packages: str, name: str, paths: list[str]) -> list[str]:
     """Where modules are looked for by a program that goes with a set: there before what is installed on this host.
+
+    Its ``.pth`` files are not obeyed, as they could run code in every process.
 
     Args:
         packages: The folder of this host's environments.
@@ -102,15 +112,9 @@ def enter(packages: str, name: str, paths: list[str]) -> list[str]:
     Raises:
         CannotLoad: This host has not got it.
     """
-    found = next(folder(packages, name).glob("lib*/python*/site-packages"), None) if packages else None
-    if found is None or not name.isalnum():
+    if not packages or not name.isalnum() or not (found := folder(packages, name)).is_dir():
         raise CannotLoad(
             "This host has not got the packages that the program goes with.", "Bring them: producer sync FILE"
         )
-    before = list(sys.path)
-    site.addsitedir(str(found))  # which obeys its .pth files as well
-    added = [path for path in sys.path if path not in before]
-    sys.path[:] = before
-    want(name)
     first = next((at for at, path in enumerate(paths) if path.endswith(_INSTALLED)), len(paths))
-    return [*paths[:first], *added, *paths[first:]]
+    return [*paths[:first], str(found), *paths[first:]]

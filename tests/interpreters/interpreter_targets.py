@@ -73,3 +73,27 @@ def start_another(ctx: Any, reply: Any) -> None:
     child.start()
     child.join(TIMEOUT)
     reply.put(child.exitcode)
+
+
+def take(*_shared: Any) -> None:
+    """Do nothing with what came."""
+
+
+def where(reply: Any) -> None:
+    """In which directory this is."""
+    reply.put(os.getcwd())
+
+
+def ask_for(ctx: Any, what: str, reply: Any) -> None:
+    """What becomes of asking for something in a child."""
+    try:
+        getattr(ctx, what)(*[b"data"] * (what == "share"))
+    except NotImplementedError as exc:
+        reply.put(type(exc).__name__)
+    else:
+        reply.put("it is there")
+
+
+def close_stdin() -> None:
+    """Close it, as some libraries do."""
+    sys.stdin.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
@@ -88,6 +89,46 @@ def test_what_does_not_pickle_leaves_no_descriptor(ctx: Any) -> None:
     assert len(os.listdir("/dev/fd")) == before
 
 
+def test_what_comes_with_a_child_leaves_no_descriptor(ctx: Any) -> None:
+    def after(many: int) -> int:
+        for _ in range(many):
+            shared = ctx.Value("i", 0), ctx.Array("i", 3), ctx.Barrier(2), ctx.Queue(), ctx.Pipe()[0]
+            child = started(ctx, targets.take, *shared)
+            child.join(TIMEOUT)
+            assert child.exitcode == 0
+        del shared, child
+        gc.collect()
+        return len(os.listdir("/dev/fd"))
+
+    before = after(2)
+    assert after(12) <= before + 2
+
+
+def test_a_child_leaves_the_directory_alone(ctx: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    reply = ctx.Queue()
+    child = started(ctx, targets.where, reply)
+    os.chdir("/")
+    assert reply.get(timeout=TIMEOUT) == "/"
+    child.join(TIMEOUT)
+    assert os.getcwd() == "/"
+
+
+@pytest.mark.parametrize("what", ["Pool", "Manager", "share"])
+def test_what_a_child_has_not_is_refused(ctx: Any, what: str) -> None:
+    reply = ctx.Queue()
+    child = started(ctx, targets.ask_for, ctx, what, reply)
+    assert reply.get(timeout=TIMEOUT) == "NotImplementedError"
+    child.join(TIMEOUT)
+    assert child.exitcode == 0
+
+
+def test_a_child_that_closed_its_standard_input_ends_well(ctx: Any) -> None:
+    child = started(ctx, targets.close_stdin)
+    child.join(TIMEOUT)
+    assert child.exitcode == 0
+
+
 def test_there_is_no_manager_and_it_says_why(ctx: Any) -> None:
     with pytest.raises(NotImplementedError, match="daemon threads"):
         ctx.Manager()
@@ -145,6 +186,25 @@ def test_a_pool_that_was_left_open_does_not_keep_the_program(tmp_path: Path) -> 
         """,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "[1, 2]\n", "")
+
+
+def test_a_pool_that_is_left_with_large_answers_under_way_does_not_keep_the_program(tmp_path: Path) -> None:
+    done = program(
+        tmp_path,
+        """
+        import lab
+
+        def large(n):
+            return bytes(1_000_000)
+
+        if __name__ == "__main__":
+            with lab.get_context("interpreters").Pool(2) as pool:
+                for answer in pool.imap_unordered(large, range(100)):
+                    break
+            print(len(answer))
+        """,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1000000\n", "")
 
 
 def test_a_daemon_that_never_ends_ends_with_the_process_and_is_named(tmp_path: Path) -> None:

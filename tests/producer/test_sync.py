@@ -9,14 +9,13 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import Popen
 
 import pytest
 
 from lab.errors import ExitCode
-from lab.fleet.engine import make_app
 from lab.fleet.hosts import JOBS, list_hosts
 from lab.program import locked
 from lab.program.locked import NotLocked
@@ -104,7 +103,7 @@ def test_a_program_finds_what_it_goes_with_before_what_its_hosts_have(
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"host-1@crosshost": {"state": "there"}, "host-2@crosshost": {"state": "there"}}
     done = producer(fleet, tmp_path, "run", "--packages", "requirements.txt", "script.py", "marigold", "joblib")
-    assert (done.returncode, done.stdout) == (0, "['0.0.1', '1.0']\n"), done.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['0.0.1', '1.0']\n", "")
     done = producer(fleet, tmp_path, "run", "script.py", "marigold")
     assert done.returncode == 1
     assert "No module named 'marigold'" in done.stderr
@@ -122,8 +121,8 @@ def test_a_detached_program_and_its_processes_find_them(fleet: Server, index: Pa
     write(tmp_path, "script.py", "import tulip\n" + SCRIPT)
     with Popen([sys.executable, "-m", "worker", "--queues", "jobs,jobs.long", "--name", "host-1", "--slots", "1"],
                env=fleet.env, preexec_fn=die_with_us) as worker:  # fmt: skip
+        store = Store(fleet.url)
         try:
-            store = Store(fleet.url)
             until(lambda: list_hosts(store, JOBS), "the host takes jobs", 30)
             done = producer(
                 fleet, tmp_path, "run", "--detach", "--packages", "requirements.txt", "script.py", "--", "tulip"
@@ -133,6 +132,7 @@ def test_a_detached_program_and_its_processes_find_them(fleet: Server, index: Pa
             assert watched.stdout.splitlines() == ["['3.0']"], watched.stderr
         finally:
             worker.kill()
+            until(lambda: not list_hosts(store, JOBS), "nobody counts on the worker", 20)
 
 
 def test_a_package_that_is_another_than_was_locked_is_not_installed(fleet: Server, index: Path, tmp_path: Path) -> None:
@@ -142,7 +142,8 @@ def test_a_package_that_is_another_than_was_locked_is_not_installed(fleet: Serve
     done = producer(fleet, tmp_path, "run", "--packages", "requirements.txt", "script.py", "foxglove")
     assert done.returncode == 100 + ExitCode.CANNOT_LOAD
     assert "2 of 2 workers have not got the packages" in done.stderr
-    assert "host-1@crosshost: failed: " in done.stderr
+    assert "host-1@crosshost: failed: ERROR: THESE PACKAGES DO NOT MATCH THE HASHES" in done.stderr
+    assert "foxglove==1.0" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -158,17 +159,30 @@ def test_one_that_failed_is_tried_again_when_it_is_asked_for_again(fleet: Server
     assert "All have the packages" in done.stdout
 
 
-def test_hosts_that_share_a_folder_install_once(fleet: Server, index: Path) -> None:
-    text = locked.check(wheel(index, "peony", "1.0", ""))
-    with closing(make_app(fleet.settings)) as app:
-        said = sync.ask(app, text, ["host-1@crosshost", "host-2@crosshost"], again=True)
-        assert {one["state"] for one in said.values()} <= {"installing", "there"}
-        while any(one["state"] == "installing" for one in said.values()):
-            said = sync.ask(app, text, ["host-1@crosshost", "host-2@crosshost"], again=False)
-    assert said == {"host-1@crosshost": {"state": "there"}, "host-2@crosshost": {"state": "there"}}
-    folder = fleet.directory / "packages"
-    names = [path.name for path in folder.iterdir() if path.name.startswith(locked.digest(text)[:32])]
-    assert len(names) == 2, "one environment, and its lock"
+def test_hosts_that_share_a_folder_install_once(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, commands, run = locked.check(wheel(index, "peony", "1.0", "")), list[list[str]](), environments._run
+
+    def counted(command: list[str]) -> None:
+        commands.append(command)
+        run(command)
+
+    monkeypatch.setattr(environments, "_run", counted)
+    made = tmp_path / "made"
+    with ThreadPoolExecutor(2) as executor:
+        for one in [executor.submit(environments.make, made, text) for _ in range(2)]:
+            one.result(60)
+    assert len(commands) == 2, "a virtual environment, and pip in it"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "made.lock"]
+    assert "peony.py" in [path.name for path in made.iterdir()]
+
+
+def test_what_a_killed_installation_left_is_not_taken_for_whole(index: Path, tmp_path: Path) -> None:
+    text, made = locked.check(wheel(index, "lupin", "1.0", "whole = True")), tmp_path / "made"
+    left = tmp_path / "made.part" / "made"
+    (left / "lupin-1.0.dist-info").mkdir(parents=True)
+    (left / "lupin.py").write_text("whole = False")
+    environments.make(made, text)
+    assert (made / "lupin.py").read_text() == "whole = True"
 
 
 def test_a_host_that_takes_no_packages_says_so() -> None:
@@ -195,7 +209,7 @@ def test_a_set_without_a_fleet_is_an_error_with_a_word(tmp_path: Path, monkeypat
     monkeypatch.delenv("CROSSHOST_BROKER_URL", raising=False)
     path = write(tmp_path, "requirements.txt", f"aster==1.0 {HASH}\n")
     with pytest.raises(Exception, match="CROSSHOST_BROKER_URL names none"):
-        sync.sync(str(path))
+        sync.sync(locked.read(str(path)), "requirements.txt")
 
 
 @pytest.mark.parametrize(
@@ -209,6 +223,8 @@ def test_a_set_without_a_fleet_is_an_error_with_a_word(tmp_path: Path, monkeypat
         f"-e . {HASH}",
         f"-r other.txt\naster==1.0 {HASH}",
         f"aster==1.0 --global-option=x {HASH}",
+        f"aster==1.0 ; python_version > '3' --no-binary=:all: {HASH}",
+        f"aster==1.0 {HASH}\n" * 10_000,
         "aster==1.0 --hash=md5:0123",
         "",
         "# nothing\n",

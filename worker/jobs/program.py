@@ -134,10 +134,10 @@ class _Root:
         """
         self._allowance = allowance
         files = [in_memory(json.dumps(asdict(asked)).encode()), in_memory(archive), in_memory(b"")]
-        copies = Copies()
+        self._copies = Copies()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "worker.root", *map(str, (copies.folder, os.getpid(), *files))],
+                [sys.executable, "-P", "-m", "worker.root", *map(str, (self._copies.folder, os.getpid(), *files))],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=files,
                 start_new_session=True,
             )  # fmt: skip
@@ -151,13 +151,14 @@ class _Root:
                 signal.signal(signal.SIGTERM, before)
             return self._end(asked, files[2])
         finally:
-            copies.close()
+            self._copies.close()
             for fd in files:
                 os.close(fd)
 
     def _end_with_slot(self, signum: int, _frame: FrameType | None) -> None:
         """The slot is ended, as its host stops: leave nobody of the program behind."""
         self._kill(signal.SIGKILL)
+        self._copies.close()
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
 
