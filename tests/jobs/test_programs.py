@@ -472,6 +472,28 @@ def test_data_that_was_sent_along_is_found_by_the_root_and_its_processes_and_aga
             host.wait()
 
 
+def test_a_host_that_stops_leaves_none_of_the_data_on_its_disk(alone: Terminal, tmp_path: Path) -> None:
+    folder, there = tmp_path / "program", tmp_path / "there"
+    folder.mkdir()
+    there.mkdir()
+    (folder / "waits.py").write_text("import time\nprint('waits', flush=True)\ntime.sleep(600)\n")
+    (folder / "secret.txt").write_text("not for everybody")
+    alone.folder = folder
+    with alone.start("run", "--detach", "--with", "secret.txt", "waits.py") as sending:
+        job_id = sending.communicate(timeout=60)[0].strip()
+    (folder / "secret.txt").unlink()  # else the host finds the very file, and makes no copy
+    host = worker(alone, TMPDIR=str(there))
+    try:
+        alone.wait_for(job_id, "waits", 60)
+        assert len(list(there.rglob("secret.txt"))) == 1
+        host.send_signal(signal.SIGQUIT)  # a cold shutdown: Celery ends its slots at once
+        host.wait(30)
+        until(lambda: not list(there.glob("crosshost-copies-*")), "the copies are gone", 20)
+    finally:
+        host.kill()
+        host.wait()
+
+
 def test_a_program_is_known_for_as_long_as_it_runs(alone: Terminal) -> None:
     alone.env["CROSSHOST_KEEP"] = "3"
     late = worker(alone)
