@@ -15,7 +15,7 @@ RUN = """
 import sys
 sys.path += ["/tests", "/tests/onloan/src", "/packages"]  # after the image's own, which are what is tested
 import pytest
-sys.exit(pytest.main(["-p", "pytest_timeout", "-p", "no:cacheprovider", "-q", "-rs", "/tests/tests/interpreters"]))
+sys.exit(pytest.main(["-p", "pytest_timeout", "-p", "no:cacheprovider", "-rs", "/tests/tests/interpreters"]))
 """
 """What is pure Python of this environment's packages is enough for pytest there."""
 

@@ -259,8 +259,8 @@ def test_a_deadlock_is_named_with_both_lines(ctx: Any) -> None:
 def test_nothing_is_imported_for_a_trace_that_nobody_wants() -> None:
     code = (
         "import sys, lab, producer.demo, producer.cli, producer.script;"
-        "from producer.recording import Recording;"
-        "producer.demo.demo(['threads'], ['threads'], True, 0.0, Recording());"
+        "from producer.places import Found; from producer.recording import Recording;"
+        "producer.demo.demo(['threads'], Found(['threads']), True, 0.0, Recording());"
         "sys.exit(any(name.startswith(('lab.trace.', 'producer.html.')) for name in sys.modules))"
     )
     done = subprocess.run(
