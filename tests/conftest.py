@@ -23,6 +23,26 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Files, not tests, are dealt out; and a test process that dies does not leave the others waiting.
+
+    Who has one test left begins it when more have come, or is told that none will. xdist deals once, and again after each test
+    that was done: a process that then has one test alone, as the dead one had done the rest of its file, waits for ever.
+    """
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Dealer(LoadFileScheduling):
+        def _reschedule(self, node: Any) -> None:
+            super()._reschedule(node)
+            while not node.shutting_down and self._pending_of(self.assigned_work[node]) <= 2:
+                super()._reschedule(node)
+
+    return Dealer(config, log)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def children_without_pytest() -> Iterator[None]:
     """Spawned children import the main module again; here that is pytest, which takes longer than their work."""
