@@ -27,14 +27,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Files, not tests, are dealt out; and a test process that dies does not leave the others waiting.
 
-    Who has one test left begins it when more have come, or is told that none will. xdist deals once, and again after each test
-    that was done: a process that then has one test alone, as the dead one had done the rest of its file, waits for ever.
+    Who has one test left begins it when more have come, or is told that none will. xdist deals once, and again after each
+    test that was done: a process that has one test alone, as the dead one had done the rest of its file, waits for ever.
     """
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
 
-    class Dealer(LoadFileScheduling):
+    class Dealer(LoadFileScheduling):  # type: ignore[misc]
         def _reschedule(self, node: Any) -> None:
             super()._reschedule(node)
             while not node.shutting_down and self._pending_of(self.assigned_work[node]) <= 2:
