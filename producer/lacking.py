@@ -86,7 +86,8 @@ def _of(imported: Callable[[], set[str]], store: Redis, hosts: Sequence[HostInfo
     if not there:
         return []
     # what goes with the program was brought to them just now, which they have not announced
-    wanted = {name: mine[name] for name in distributions(imported(), mine) - set(locked.names())}
+    brought = set(map(packages.normal, locked.names()))
+    wanted = {name: mine[name] for name in distributions(imported(), mine) - brought}
     lacks: dict[tuple[str, str], list[HostInfo]] = {}
     for host in hosts:
         for name, version in wanted.items():

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from dataclasses import dataclass
 
-from lab.concepts._shared import cores
+from lab.concepts._shared import cores, has_gil
 
 
 @dataclass(frozen=True)
@@ -35,18 +34,12 @@ class Machine:
         """The machine that runs this."""
         return cls(
             python=f"{platform.python_implementation()} {platform.python_version()}",
-            gil=gil(),
+            gil=has_gil(),
             cores=cores(),
             cores_total=os.cpu_count() or 1,
             system=f"{platform.system()} {platform.release()} {platform.machine()}",
             load=load(),
         )
-
-
-def gil() -> bool:
-    """Whether this interpreter has a GIL, and it is on: always so before Python 3.13."""
-    enabled = getattr(sys, "_is_gil_enabled", None)
-    return enabled is None or bool(enabled())
 
 
 def load() -> float:

@@ -7,12 +7,13 @@ import multiprocessing
 import os
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import MORE_PLACES, PLACES, get_context
+from lab import PLACES, get_context
 from lab.errors import LabError
 from lab.evidence import Result
 
@@ -57,6 +58,12 @@ def cores() -> int:
         if limit != "max":
             count = min(count, max(1, int(limit) // int(period)))
     return count
+
+
+def has_gil() -> bool:
+    """Whether this interpreter has a GIL, and it is on: always so before Python 3.13."""
+    enabled = getattr(sys, "_is_gil_enabled", None)
+    return enabled is None or bool(enabled())
 
 
 def freeze(seconds: float) -> None:
@@ -123,7 +130,7 @@ def main(run: Callable[..., Result]) -> int:
     """
     import click  # here, not above: spawned children import this module too and have no command line
 
-    places = [*PLACES, MORE_PLACES[0]]  # threads of another Python are for producer demo
+    places = [*PLACES, "interpreters"]  # threads of another Python are for producer demo
 
     @click.command(help=(run.__doc__ or "").partition("\n")[0])
     @click.option("--on", type=click.Choice(places), default="threads", show_default=True, help="The place to run in.")

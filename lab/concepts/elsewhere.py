@@ -11,14 +11,14 @@ import sys
 
 from lab import get_context
 from lab.concepts import load
+from lab.concepts._shared import has_gil
 
 
 def main(name: str, fd: int) -> None:
     """Run the concept, unless the GIL is there: it can have come back with an import, and then this would show nothing."""
     run = load(name)
-    gil = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
-    answer: dict[str, object] = {"gil": gil}
-    if not gil:
+    answer: dict[str, object] = {"gil": has_gil()}
+    if not answer["gil"]:
         result = run(get_context("threads"))
         if result.ok:  # else it says that it has not shown what it should
             result.why = vars(sys.modules[run.__module__])["WHY"].get("free-threaded", result.why)

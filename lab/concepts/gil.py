@@ -20,11 +20,10 @@ parallel in threads; and since Python 3.13 there is a build without it, where th
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
-from lab.concepts._shared import PATIENCE, borne_out, cores, main
+from lab.concepts._shared import PATIENCE, borne_out, cores, has_gil, main
 from lab.evidence import Result, Who
 
 WHY = {
@@ -62,7 +61,7 @@ def wait(seconds: float) -> tuple[Who, float]:
 def run(ctx: Any, *, items: int = 8, size: int = 400_000, seconds: float = 0.01, rounds: int = 6) -> Result:
     """Compute and wait on 1, 2 and 4 workers."""
     result = Result("gil", ctx.place)
-    gil = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+    gil = has_gil()
     pools = {}
     for workers in (1, 2, 4):
         gate = ctx.Barrier(workers + 1)

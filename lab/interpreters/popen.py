@@ -62,10 +62,8 @@ class Popen(popen_spawn_posix.Popen):
             undo.pop_all()
         self.finalizer = util.Finalize(self, _util.close_fds, (self.sentinel, parents))
         try:
-            with (
-                suppress(BrokenPipeError),
-                open(parents, "wb", closefd=False) as file,
-            ):  # it may have failed before it read
+            # The child may have failed before it read.
+            with suppress(BrokenPipeError), open(parents, "wb", closefd=False) as file:
                 file.write(pickled.getbuffer())
         except BaseException:
             self.finalizer()  # the child meets the end of its pickle, and ends

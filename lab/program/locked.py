@@ -94,9 +94,8 @@ def wanted() -> str:
 
 
 def names() -> list[str]:
-    """The packages in it, by normal name (PEP 503)."""
-    found = map(_REQUIREMENT.match, _wanted.splitlines())
-    return [re.sub(r"[-_.]+", "-", one[1]).lower() for one in found if one]
+    """The packages in it, by the names that the file gives them."""
+    return [one[1] for one in map(_REQUIREMENT.match, _wanted.splitlines()) if one]
 
 
 def enter(packages: str, name: str, paths: list[str]) -> list[str]:
@@ -105,7 +104,7 @@ def enter(packages: str, name: str, paths: list[str]) -> list[str]:
     Its ``.pth`` files are not obeyed, as they could run code in every process.
 
     Args:
-        packages: The folder of this host's environments.
+        packages: The folder of all sets of this host.
         name: The set's digest.
         paths: Where they would be looked for without.
 
