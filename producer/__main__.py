@@ -12,7 +12,10 @@ def main() -> None:
     import sys
 
     try:
+        from producer import interrupt
         from producer.cli import main as cli
+
+        interrupt.listen()
     except KeyboardInterrupt:  # nothing has begun yet; what ends a command that has begun, it does itself
         sys.exit(128 + signal.SIGINT)
 

@@ -59,8 +59,7 @@ def ending(added: int = 0) -> Iterator[None]:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Likewise, and Ctrl-C into 130 and SIGTERM into 143."""
-    interrupt.listen()
+    """Likewise, and Ctrl-C into 130 and, where the process listens (``interrupt.listen``), SIGTERM into 143."""
     try:
         with ending():
             yield

@@ -26,7 +26,10 @@ class Terminated(KeyboardInterrupt):
 
 
 def listen() -> None:
-    """From now on, raise KeyboardInterrupt in the main thread for Ctrl-C and SIGTERM, and see that it is heeded."""
+    """From now on, raise KeyboardInterrupt in the main thread for Ctrl-C and SIGTERM, and see that it is heeded.
+
+    For a process whose only work is the command, as it is gone PATIENCE seconds after the first signal, whoever sent that.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # else it is ignored: a shell's background job
         signal.signal(signal.SIGINT, _interrupt)

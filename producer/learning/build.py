@@ -15,7 +15,7 @@ import click
 
 from lab import PLACES
 from lab.errors import ExitCode
-from producer import errors, names, output
+from producer import errors, interrupt, names, output
 from producer.learning import lesson as lessons
 from producer.learning import site
 from producer.learning.comparing import compare
@@ -129,4 +129,5 @@ def main(chosen: tuple[str, ...], into: Path, course: Path, times: int, pages_on
 
 
 if __name__ == "__main__":
+    interrupt.listen()
     main(prog_name="python -m producer.learning.build")

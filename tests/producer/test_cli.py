@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from click.testing import CliRunner
 
 from lab import PLACES
 from lab.concepts import CONCEPTS
 from lab.errors import ExitCode, LabError, NotEnoughSlots
 from lab.evidence import Result, Who
-from producer import errors, output, report, runs
+from producer import cli, errors, output, report, runs
 from producer.comparison import Comparison
 from producer.machine import Machine
 from producer.runs import Link, Run
@@ -275,6 +276,16 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_command_called_by_another_program_leaves_that_programs_signals_alone() -> None:
+    def handled() -> list[Any]:
+        threads = [thread.name for thread in threading.enumerate() if thread.name == "signal watch"]
+        return [threads, *(signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM))]
+
+    before = handled()
+    assert CliRunner().invoke(cli.main, ["concepts"]).exit_code == ExitCode.OK
+    assert handled() == before
 
 
 @pytest.mark.parametrize("command", ["demo", "compare"])
