@@ -22,6 +22,9 @@ from functools import cache
 from typing import Any
 
 import lab
+from lab.store.link import Link
+from lab.store.run import Run
+from lab.store.store import Store
 
 WORKERS = 2
 ROUNDS = 5
@@ -97,6 +100,27 @@ def send_many(conn: Any, barrier: Any, n: int) -> None:
 def ping(conn: Any, n: int) -> None:
     for _ in range(n):
         conn.send(conn.recv())
+
+
+def take_turns(condition: Any, n: int) -> None:
+    with condition:
+        for _ in range(n):
+            condition.notify()
+            condition.wait()
+        condition.notify()
+
+
+def answer(url: str, mine: str, theirs: str, n: int) -> None:
+    link = Store(url).link()
+    for _ in range(n):
+        move(link, mine)
+        link.send([("RPUSH", theirs, b"item")])
+        link.read()
+
+
+def move(link: Link, source: str) -> None:
+    link.send([("BLMOVE", source, f"{source}:taken", "LEFT", "RIGHT", 10), ("LPOP", f"{source}:taken")])
+    assert [link.read(), link.read()] == [b"item", b"item"]
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -220,6 +244,35 @@ def ping_pong(ctx: Any) -> float:
     return statistics.median(times) * 1e6
 
 
+def wait_and_notify(ctx: Any, n: int = 500) -> float:
+    condition = ctx.Condition()
+    process = ctx.Process(target=take_turns, args=(condition, n))
+    with condition:
+        process.start()
+        condition.wait()
+    took = seconds(lambda: take_turns(condition, n - 1))
+    process.join()
+    return 2 * n / took
+
+
+def floor(run: Run, n: int = 300) -> float:
+    """What Redis itself takes to bring an item to another process and back, us, by connections that do nothing else."""
+    mine, theirs = run.new_name("floor"), run.new_name("floor")
+    args = (run.settings.broker_url, theirs, mine, ROUNDS * n)
+    process = multiprocessing.get_context("spawn").Process(target=answer, args=args)
+    process.start()
+    link = run.store.link()
+
+    def once() -> None:
+        link.send([("RPUSH", theirs, b"item")])
+        link.read()
+        move(link, mine)
+
+    times = [seconds(once) for _ in range(ROUNDS * n)]
+    process.join()
+    return statistics.median(times) * 1e6
+
+
 def alternate(ours: Callable[[], float], stdlib: Callable[[], float]) -> tuple[float, float]:
     both = [(ours(), stdlib()) for _ in range(ROUNDS)]
     return statistics.median(a for a, _ in both), statistics.median(b for _, b in both)
@@ -242,6 +295,7 @@ PRIMITIVE_ROWS: list[tuple[str, str, Callable[[Any], float], str, Callable[[floa
      lambda a: True),
     ("atomic add, 4 contend", "adds/s", lambda c: contend(c, added, 3_000), "20,000", lambda a: a >= 20_000),
     ("Queue, producer to consumer", "messages/s", queue_rate, "10,000", lambda a: a >= 10_000),
+    ("Condition, wait and notify", "times/s", wait_and_notify, "4,000", lambda a: a >= 4_000),
     ("Pipe, one way", "messages/s", one_way, "", lambda a: True),
     ("Pipe, ping-pong", "us", ping_pong, "", lambda a: True),
 ]  # fmt: skip
@@ -297,6 +351,7 @@ def main() -> None:
                 f"CPython {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f};", end=" "
             )
             print(f"{cluster.transport}, PING {trip:.0f} us; start method {stdlib.get_start_method()}")
+            print(f"an item to another process and back, by Redis and nothing else: {floor(cluster.connect()):.0f} us")
             print(f"{'':36} {'cluster':>14} {'multiprocessing':>14} {'ratio':>8}")
         rows = []
         for part in (on_pools, on_executors, on_primitives):

@@ -66,15 +66,16 @@ return blocked and 1 or 0
     fenced=True,
 )
 
-RELEASE = Script(
-    _VALUE
-    + """
+_RELEASE = """
 if value >= tonumber(ARGV[5]) then return redis.error_reply('TOOMANY') end
 if not grant(sem) then redis.call('HSET', sem, 'value', value + 1, 'holder', '') end
-return 1
-""",
-    fenced=True,
+"""
+RELEASE = Script(f"{_VALUE}{_RELEASE}return 1", fenced=True)
+
+STEP_ASIDE = Script(
+    f"{_VALUE}{_RELEASE}if redis.call('RPUSH', KEYS[4], ARGV[6]) == 1 then create(KEYS[4]) end return 1", fenced=True
 )
+"""Give a place back, and get in line to be notified."""
 
 WITHDRAW = Script(
     """
@@ -88,33 +89,34 @@ return 1
 )
 """Take a ticket back; 1 if it was too late for that, as it was called up."""
 
-WAITING = Script("return redis.call('LRANGE', KEYS[3], 0, -1)", fenced=True, numbered=False)
-"""The tickets in a list of waiters; fenced as WITHDRAW is."""
+_IN_LINE = """
+local wake, ticket = KEYS[3], ARGV[3]
+local in_line = false
+for i = 4, #KEYS do
+  for _, waiter in ipairs(redis.call('LRANGE', KEYS[i], 0, -1)) do in_line = in_line or waiter == ticket end
+end
+"""
+
+IN_LINE = Script(f"{_IN_LINE}return in_line", fenced=True, numbered=False)
+"""Whether a ticket stands in one of some lists; fenced as WITHDRAW is."""
 
 LAY_AGAIN = Script(
-    """
-for _, waiter in ipairs(redis.call('LRANGE', KEYS[3], 0, -1)) do
-  if waiter == ARGV[3] then return 0 end
-end
-if redis.call('EXISTS', KEYS[4]) == 0 then push(KEYS[4], 1) end
-return 1
-""",
-    fenced=True,
-    numbered=False,
+    f"{_IN_LINE}if not in_line and redis.call('EXISTS', wake) == 0 then push(wake, 1) end", fenced=True, numbered=False
 )
-"""Lay down a token for a ticket that is in the list of waiters no more, unless one is there."""
+"""Lay down a token for a ticket that is in line no more, unless one is there."""
 
 STILL_WAITS = Script(
-    """
-local waiters, wake, ticket, sem, owned = KEYS[3], KEYS[4], ARGV[3], ARGV[4], ARGV[5] == '1'
+    _IN_LINE
+    + """
+local sem, owned, missing = ARGV[4], ARGV[5] == '1', ''
 if redis.call('EXISTS', wake) == 1 then return '' end
-local found, missing = false, ''
-for _, waiter in ipairs(redis.call('LRANGE', waiters, 0, -1)) do found = found or waiter == ticket end
-if not found and owned and redis.call('HGET', sem, 'holder') == ticket then push(wake, 1) return '' end
-if not found then return waiters end
+if not in_line and owned and redis.call('HGET', sem, 'holder') == ticket then push(wake, 1) return '' end
+if not in_line then return KEYS[4] end
 if sem ~= '' and redis.call('HEXISTS', sem, 'value') == 0 then missing = sem end
 if owned and not redis.call('ZSCORE', base .. 'locks', sem) then missing = base .. 'locks' end
-if missing ~= '' then redis.call('LREM', waiters, 1, ticket) end  -- excluded: a place for who has been told an error
+for i = 4, missing ~= '' and #KEYS or 0 do  -- excluded: a place for who has been told an error
+  redis.call('LREM', KEYS[i], 1, ticket)
+end
 return missing
 """,
     fenced=True,
@@ -124,17 +126,34 @@ return missing
 
 Asked by who waits, when it has waited for a while and no token has come."""
 
-ENLIST = Script("if redis.call('RPUSH', KEYS[3], ARGV[3]) == 1 then create(KEYS[3]) end return 1")
+COME_BACK = Script(
+    """
+local ticket, owned, doubt = ARGV[3], ARGV[4] == '1', ARGV[5] == '1'
+if redis.call('LREM', KEYS[5], 1, ticket) == 1 then return 0 end
+for _, waiter in ipairs(redis.call('LRANGE', KEYS[6], 0, -1)) do
+  if waiter == ticket then return 1 end
+end
+if redis.call('EXISTS', KEYS[4]) == 1 then return 1 end
+if doubt or (owned and redis.call('HGET', KEYS[3], 'holder') == ticket) then push(KEYS[4], 1) return 1 end
+return 0
+""",
+    fenced=True,
+)
+"""Be notified no more; 0 if that was in time, else the place will be handed over, or was.
+
+In doubt, a ticket that is nowhere was never handed in, or its place was handed over and the token lost: it has a place."""
 
 NOTIFY = Script(
     """
-local left = tonumber(ARGV[3])
+local sem, left = KEYS[3], tonumber(ARGV[3])
 while left > 0 do
-  local waiter = next_waiter(KEYS[3])
+  local waiter = next_waiter(KEYS[4])
   if not waiter then break end
-  push(base .. 'wake:' .. waiter, 1)
+  if redis.call('RPUSH', sem .. ':waiters', waiter) == 1 then create(sem .. ':waiters') end
   left = left - 1
 end
+-- who notifies holds the lock, so whoever was called up gets it later; but a semaphore in its stead may have more places
+while tonumber(redis.call('HGET', sem, 'value') or 0) > 0 and grant(sem) do redis.call('HINCRBY', sem, 'value', -1) end
 return 1
 """,
     fenced=True,
@@ -211,10 +230,13 @@ class SemLock:
         wait = bool(block) and (timeout is None or timeout > 0)
         if not self._take(self.run.new_ticket(), wait, deadline):
             return False
+        self._has_taken()
+        return True
+
+    def _has_taken(self) -> None:
         self._holds += 1
         self.takes += 1
         self._owner = threading.get_ident()
-        return True
 
     def _take(self, ticket: str, wait: bool, deadline: float | None) -> bool:
         """Ask, and wait if need be; both in one round trip if it had to be waited for the last time."""
@@ -230,7 +252,7 @@ class SemLock:
                 known = True
             timeout = None if deadline is None else deadline - time.monotonic()
             place, begun = (self.name, self.owned), time.perf_counter()
-            token = _called_up(self.run, self._waiters, ticket, timeout, [ask] if blocked else [], place)
+            token = _called_up(self.run, [self._waiters], ticket, timeout, [ask] if blocked else [], place)
             if token != FREE:
                 COUNTER.waited(time.perf_counter() - begun)
             if token:
@@ -277,6 +299,41 @@ class SemLock:
     def _give_back(self) -> None:
         self.run.eval(RELEASE, [self.name], self.initial, int(self.owned), self.maxvalue)
 
+    def step_aside(self, waiters: str, timeout: float | None) -> bool:
+        """Give a place back, wait to be notified in a list of waiters, and have a place again; whether we were in time."""
+        ticket, handed_in, come = self.run.new_ticket(), False, True
+        self._holds -= 1
+        try:
+            mine = (self.initial, int(self.owned), self.maxvalue)
+            self.run.eval(STEP_ASIDE, [self.name, waiters], *mine, ticket)
+            handed_in = True
+            if not self._notified(waiters, ticket, timeout):
+                come = self._come_back(waiters, ticket, doubt=False)
+        except BaseException as exc:
+            # Excluded: a place that is handed to a ticket for which nobody waits any more, and kept for ever.
+            with suppress(LabError):
+                interrupted = not isinstance(exc, LabError)
+                if not interrupted or self.run.store.end_wait(patiently=True):
+                    doubt = not handed_in or (interrupted and not self.owned)
+                    self._be_back(self._come_back(waiters, ticket, doubt))
+            raise
+        self._be_back(come)
+        return come
+
+    def _notified(self, waiters: str, ticket: str, timeout: float | None) -> bool:
+        place = (self.name, self.owned)
+        return bool(_called_up(self.run, [waiters, self._waiters], ticket, timeout, place=place))
+
+    def _come_back(self, waiters: str, ticket: str, doubt: bool) -> bool:
+        """Be notified no more; if it is too late for that, wait for the place, and True."""
+        keys = [self.name, self.run.key("wake", ticket), waiters, self._waiters]
+        late = bool(self.run.eval(COME_BACK, keys, ticket, int(self.owned), int(doubt)))
+        return late and self._notified(waiters, ticket, None)
+
+    def _be_back(self, has_place: bool) -> None:
+        if has_place or self._take(self.run.new_ticket(), True, None):
+            self._has_taken()
+
     @property
     def _waiters(self) -> str:
         return f"{self.name}:waiters"
@@ -305,18 +362,18 @@ class SemLock:
 
 def _called_up(
     run: Run,
-    waiters: str,
+    lines: list[str],
     ticket: str,
     timeout: float | None,
     before: Sequence[tuple[Any, ...]] = (),
     place: tuple[str, bool] = ("", False),
 ) -> bytes:
-    """Wait until somebody takes a ticket out of a list of waiters.
+    """Wait until somebody takes a ticket out of line, and lays a token down for it.
 
     Args:
         run: Of whoever waits.
-        waiters: The list.
-        ticket: In that list, or laid there by ``before``.
+        lines: The lists of waiters in one of which it stands until then.
+        ticket: In one of them, or laid there by ``before``.
         timeout: Seconds; None for as long as it takes.
         before: Numbered commands for Redis to run first, in the same round trip.
         place: The semaphore that it is for, if it is for one, and whether Redis knows who holds that.
@@ -337,8 +394,8 @@ def _called_up(
         silence, heard = time.monotonic() - heard, time.monotonic()
         if silence > run.ttl / 2000:
             # Excluded: a token that was laid down and has expired while a call of C code held up this whole process.
-            run.eval(LAY_AGAIN, [waiters, wake], ticket)
-        elif in_line and (missing := run.eval(STILL_WAITS, [waiters, wake], ticket, *place[:1], int(place[1]))):
+            run.eval(LAY_AGAIN, [wake, *lines], ticket)
+        elif in_line and (missing := run.eval(STILL_WAITS, [wake, *lines], ticket, *place[:1], int(place[1]))):
             raise KeyLost.gone(missing.decode(), f"who waits there, as {ticket} does")
         in_line = True
         return ("BLPOP", wake, left)
@@ -347,7 +404,7 @@ def _called_up(
         run.check()
         for command in before[applied:]:
             run.store.call(*command)
-        if ticket.encode() in run.eval(WAITING, [waiters]):
+        if run.eval(IN_LINE, [wake, *lines], ticket):
             return None
         run.store.call("UNLINK", wake)
         return [[wake, b"1"]]
@@ -359,7 +416,7 @@ def _called_up(
 def _notified(run: Run, waiters: str, ticket: str, timeout: float | None) -> bool:
     """Wait until a ticket in a list of waiters is called up; whether it was in time. If not, it is in line no more."""
     try:
-        return bool(_called_up(run, waiters, ticket, timeout) or run.eval(WITHDRAW, [waiters], ticket))
+        return bool(_called_up(run, [waiters], ticket, timeout) or run.eval(WITHDRAW, [waiters], ticket))
     except BaseException:
         with suppress(LeaseLost):  # then there is nothing to withdraw
             run.eval(WITHDRAW, [waiters], ticket)
@@ -443,9 +500,10 @@ class Condition(synchronize.Condition):
     """A condition variable.
 
     The stdlib's notifier waits until each waiter that it woke has said so, for ever if one of them was killed. Here the
-    waiters stand in a list, and notifying is one script that takes them out of it and wakes those that are alive.
+    waiters stand in a list, and notifying is one script that has those that are alive get in line for the lock. So each wakes
+    once, when it is its turn and with the lock, and not all of them to find it taken.
 
-    On Redis: list ``condition:ID``, and one list ``wake:WAITER`` for each waiter.
+    On Redis: list ``condition:ID``, then that of those who wait for the lock; a list ``wake:TICKET`` for each waiter.
 
     Differs from multiprocessing: a waiter that was killed does not hold up who notifies.
     """
@@ -465,23 +523,22 @@ class Condition(synchronize.Condition):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Release the lock, wait to be notified, take the lock again; whether we were notified in time."""
-        assert self._lock._semlock._is_mine(), "must acquire() condition before using wait()"
-        ticket = self._run.new_ticket()
-        # Excluded: a notification between the release and the wait. We are in the list before the lock is free.
-        self._run.post(ENLIST, [self._name], ticket)
-        taken = self._lock._semlock._count()
-        for _ in range(taken):
+        semlock = self._lock._semlock
+        assert semlock._is_mine(), "must acquire() condition before using wait()"
+        more = semlock._count() - 1
+        for _ in range(more):
             self._lock.release()
         try:
-            return _notified(self._run, self._name, ticket, timeout)
+            # Excluded: a notification between the release and the wait. Both are one step.
+            return bool(semlock.step_aside(self._name, timeout))
         finally:
-            for _ in range(taken):
+            for _ in range(more):
                 self._lock.acquire()
 
     def notify(self, n: int = 1) -> None:
         """Wake up to n of those that wait."""
         assert self._lock._semlock._is_mine(), "lock is not owned"
-        self._run.post(NOTIFY, [self._name], n)
+        self._run.post(NOTIFY, [self._lock._semlock.name, self._name], n)
 
 
 class Event(synchronize.Event):

@@ -151,10 +151,16 @@ def test_an_interrupt_from_outside_is_no_outcome_of_the_call_that_it_meets(clust
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_an_initializer_that_exits_ends_the_pool_and_is_told(cluster: Any, code: int) -> None:
+def test_an_initializer_that_exits_ends_the_pool_and_is_told(
+    cluster: Any, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pool = cluster.Pool(WORKERS, targets.leave, (code,))
     with pytest.raises(WorkerLost, match=f"exit code {code} before it was ready"):
         pool.map_async(targets.square, [1, 2]).get(TIMEOUT)
+    monkeypatch.setattr(pool, "_pool", [])  # as between two of those that end and are started again
+    with pytest.raises(WorkerLost, match=f"exit code {code} before it was ready"):
+        pool.map(targets.square, [1, 2])
+    monkeypatch.undo()
     assert closes(pool)
 
 

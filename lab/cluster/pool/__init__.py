@@ -180,6 +180,10 @@ class Pool(pool.Pool):
         error_callback: Any = None,
     ) -> Any:
         base: Any = super()
+        if chunksize is None:
+            iterable = iterable if hasattr(iterable, "__len__") else list(iterable)
+            # The stdlib's, but for the workers that are wanted. Excluded: no workers to divide by, as all have just ended.
+            chunksize = -(-len(iterable) // (4 * max(1, self._workers)))
         chunksize = alone(func, chunksize)
         func, span = spans.begin(func, "Pool.map")
         callbacks = spans.ending(span, _reporting(callback), _reporting(error_callback))
