@@ -23,6 +23,7 @@ import ctypes
 from multiprocessing import context, sharedctypes
 from typing import Any
 
+from lab.cluster.foresight import read
 from lab.cluster.synchronize import SemLock
 from lab.errors import KeyLost
 from lab.store import run as runs
@@ -90,7 +91,7 @@ class Memory:
 
     def read(self, offset: int, size: int) -> bytes:
         """Some bytes."""
-        return self.intact(self.run.store.call("GETRANGE", self.key, offset, offset + size - 1), size)
+        return self.intact(read(self.run, ("GETRANGE", self.key, offset, offset + size - 1)), size)
 
     def write(self, *offsets_and_bytes: Any) -> None:
         """Write pieces, all at once: offset, bytes, offset, bytes ..."""
@@ -526,7 +527,7 @@ class Synchronized(_Synchronized, sharedctypes.Synchronized):  # type: ignore[ty
         if semlock := self._cluster_lock():
             memory = self._obj._memory
             keys = [memory.key, semlock.name]
-            data = memory.run.eval(READ_UNLESS_LOCKED, keys, 0, memory.size - 1)
+            data = read(memory.run, memory.run.command(READ_UNLESS_LOCKED, keys, 0, memory.size - 1))
             if data is not None:
                 return self._obj.decode(memory.intact(data, memory.size))
         with self._lock:

@@ -31,6 +31,7 @@ from typing import Any
 
 import redis
 
+from lab.cluster.foresight import Foresight
 from lab.errors import KeyLost, LabError, LeaseLost
 from lab.fleet.counts import COUNTER
 from lab.store import run as runs
@@ -216,6 +217,7 @@ class SemLock:
         self.takes = 0  # times that this object took it: what was read since is still true, if the lock guards it
         self._owner = 0
         self._crowded = False  # whether it had to be waited for, the last time
+        self._foresight = Foresight(run)
 
     def state(self) -> tuple[Any, ...]:
         """What another process needs to use the same semaphore."""
@@ -241,21 +243,25 @@ class SemLock:
     def _take(self, ticket: str, wait: bool, deadline: float | None) -> bool:
         """Ask, and wait if need be; both in one round trip if it had to be waited for the last time."""
         blocked = wait and self._crowded
+        reads, mark = self._foresight.commands(), self.run.store.mark
         ask = self.run.command(ACQUIRE, [self.name], self.initial, int(self.owned), ticket, int(wait), int(blocked))
         known = False  # whether Redis surely has the ticket
         try:
             if not blocked:
-                if self.run.store.call(*ask):
+                got, *data = self.run.store.call_and_read(ask, reads)
+                if got:
+                    self._foresight.came(data, mark.after(1 + len(reads)))
                     return True
                 if not wait:
                     return False
                 known = True
             timeout = None if deadline is None else deadline - time.monotonic()
-            place, begun = (self.name, self.owned), time.perf_counter()
-            token = _called_up(self.run, [self._waiters], ticket, timeout, [ask] if blocked else [], place)
+            place, begun, before = (self.name, self.owned), time.perf_counter(), [ask] if blocked else []
+            token, *data = _called_up(self.run, [self._waiters], ticket, timeout, before, place, reads)
             if token != FREE:
                 COUNTER.waited(time.perf_counter() - begun)
             if token:
+                self._foresight.came(data, mark.after(*((0, 1) if blocked else (1 + len(reads), 2))))
                 # Only where the holder is on record can a ticket be withdrawn that may never have been handed in.
                 self._crowded = self.owned and token != FREE
                 return True
@@ -321,8 +327,11 @@ class SemLock:
         return come
 
     def _notified(self, waiters: str, ticket: str, timeout: float | None) -> bool:
-        place = (self.name, self.owned)
-        return bool(_called_up(self.run, [waiters, self._waiters], ticket, timeout, place=place))
+        reads, mark, place = self._foresight.commands(), self.run.store.mark, (self.name, self.owned)
+        token, *data = _called_up(self.run, [waiters, self._waiters], ticket, timeout, (), place, reads)
+        if token:
+            self._foresight.came(data, mark.after(0))
+        return bool(token)
 
     def _come_back(self, waiters: str, ticket: str, doubt: bool) -> bool:
         """Be notified no more; if it is too late for that, wait for the place, and True."""
@@ -367,7 +376,8 @@ def _called_up(
     timeout: float | None,
     before: Sequence[tuple[Any, ...]] = (),
     place: tuple[str, bool] = ("", False),
-) -> bytes:
+    reads: Sequence[tuple[Any, ...]] = (),
+) -> list[Any]:
     """Wait until somebody takes a ticket out of line, and lays a token down for it.
 
     Args:
@@ -377,9 +387,10 @@ def _called_up(
         timeout: Seconds; None for as long as it takes.
         before: Numbered commands for Redis to run first, in the same round trip.
         place: The semaphore that it is for, if it is for one, and whether Redis knows who holds that.
+        reads: Commands for Redis to run as soon as the token is taken, in the same round trip.
 
     Returns:
-        The token; empty if there was none in time.
+        The token, empty if there was none in time; and the replies to ``reads``, if none was lost.
 
     Raises:
         KeyLost: The ticket, or what it is for, is not in Redis any more, so no token will ever come.
@@ -409,14 +420,14 @@ def _called_up(
         run.store.call("UNLINK", wake)
         return [[wake, b"1"]]
 
-    replies = run.store.wait(listen, timeout, before, (), recover)
-    return bytes(replies[0][1]) if replies else b""
+    replies = run.store.wait(listen, timeout, before, (), recover, reads=reads)
+    return [bytes(replies[0][1]), *replies[1:]] if replies else [b""]
 
 
 def _notified(run: Run, waiters: str, ticket: str, timeout: float | None) -> bool:
     """Wait until a ticket in a list of waiters is called up; whether it was in time. If not, it is in line no more."""
     try:
-        return bool(_called_up(run, [waiters], ticket, timeout) or run.eval(WITHDRAW, [waiters], ticket))
+        return bool(_called_up(run, [waiters], ticket, timeout)[0] or run.eval(WITHDRAW, [waiters], ticket))
     except BaseException:
         with suppress(LeaseLost):  # then there is nothing to withdraw
             run.eval(WITHDRAW, [waiters], ticket)

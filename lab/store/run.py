@@ -183,6 +183,9 @@ class Run:
         store: Redis.
         run_id: Name of the run.
         me: Id of this process in it, ``root`` for the program itself.
+
+    Attributes:
+        taken: Of each thread, what it foresees with the lock that it took last (``lab.cluster.foresight``).
     """
 
     def __init__(self, settings: Settings, store: Store, run_id: str, me: str = ROOT) -> None:
@@ -197,6 +200,7 @@ class Run:
         self._counter, self._pid, self._fork = itertools.count(), os.getpid(), ""
         self._clock = 0
         self._hands = threading.local()
+        self.taken = threading.local()
         self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {}
         self._threads: list[threading.Thread] = []
         self._starting = threading.Lock()

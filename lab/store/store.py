@@ -17,7 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
@@ -38,6 +38,18 @@ GRACE = 5.0
 
 UNREAD, UNREAD_BYTES = 1_000, 1 << 23
 """Commands, and their bytes, sent without reading a reply: neither side's buffers may grow without bound."""
+
+
+class Mark(NamedTuple):
+    """How far a process has come in talking to Redis: replies heard, commands sent, and the lane, which a fork changes."""
+
+    heard: int
+    sent: int
+    lane: Lane
+
+    def after(self, sent: int, heard: int = 1) -> Mark:
+        """How far it is when it has sent and heard so much more, and nothing else."""
+        return Mark(self.heard + heard, self.sent + sent, self.lane)
 
 
 class Store:
@@ -128,6 +140,11 @@ class Store:
             self._nested.shortage = self.shortage
         return self._nested
 
+    @property
+    def mark(self) -> Mark:
+        """While it is the same, this process has told Redis nothing, and nobody in it has heard anything from there."""
+        return Mark(self.heard, self._lane.sent, self._lane)
+
     def refuses(self, *command: Any) -> bool:
         """Run one command that replies nothing of interest; whether Redis has no memory for it."""
         reply = self._call(command)
@@ -153,6 +170,15 @@ class Store:
             if isinstance(reply, Exception):
                 raise self._explained(reply, command)
         return replies
+
+    def call_and_read(self, command: Command, reads: Sequence[Command]) -> list[Any]:
+        """Run one command, and some that read, in one round trip; the replies, None for a read that failed."""
+        if not reads:
+            return [self.call(*command)]
+        reply, *data = self._replies([command, *reads])
+        if isinstance(reply, Exception):
+            raise self._explained(reply, command)
+        return [reply, *map(_unless_failed, data)]
 
     def _replies(self, commands: Sequence[Command]) -> list[Any]:
         if self._lock._is_owned():
@@ -224,6 +250,7 @@ class Store:
         after: Sequence[Command] = (),
         recover: Callable[[int], list[Any] | None] | None = None,
         instead: Callable[[], list[Any] | None] | None = None,
+        reads: Sequence[Command] = (),
     ) -> list[Any] | None:
         """Run a blocking command until it replies something or time is up.
 
@@ -238,16 +265,18 @@ class Store:
                 again. Without it, everything is sent again.
             instead: Called now and then while Redis has no memory left, and so refuses the blocking command: does the same
                 without blocking, by what is not refused; the replies, or None if there was nothing.
+            reads: Commands that read, and run after all the others; the reply to one that fails is None.
 
         Returns:
-            The blocking command's reply and those to ``after``; None if time is up.
+            The blocking command's reply and those to ``after`` and ``reads``; None if time is up. If the connection broke,
+            those to ``reads`` may be missing.
         """
         mine = self._waiting
         if getattr(mine, "busy", False):  # in a handler that interrupts a wait of this thread
-            return self._inner.wait(command, timeout, before, after, recover, instead)
+            return self._inner.wait(command, timeout, before, after, recover, instead, reads)
         mine.busy = True
         try:
-            return self._wait(command, timeout, before, after, recover, instead)
+            return self._wait(command, timeout, before, after, recover, instead, reads)
         finally:
             mine.busy = False
             self.heard += 1
@@ -260,6 +289,7 @@ class Store:
         after: Sequence[Command],
         recover: Callable[[int], list[Any] | None] | None,
         instead: Callable[[], list[Any] | None] | None,
+        reads: Sequence[Command],
     ) -> list[Any] | None:
         deadline = None if timeout is None else time.monotonic() + timeout
         done = 0
@@ -272,7 +302,9 @@ class Store:
             first = len(before)
             commands = [*before, command(max(left, 0.001)), *after]
             try:
-                replies = lane.attempt(commands)
+                replies = lane.attempt([*commands, *reads])
+                if reads:
+                    replies[len(commands) :] = map(_unless_failed, replies[len(commands) :])
             except Broken as broken:
                 if recover is None:
                     continue
@@ -384,6 +416,10 @@ class _Turn:
 
 
 _STORES: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _unless_failed(reply: Any) -> Any:
+    return None if isinstance(reply, Exception) else reply
 
 
 def _after_fork() -> None:

@@ -139,8 +139,8 @@ def test_an_interrupt_just_as_the_lock_was_got_gives_it_back(
     name = "wait" if crowded else "call"
     method = getattr(run.store, name)
 
-    def interrupted(*args: Any) -> Any:
-        method(*args)  # Redis has given the place; the interrupt comes before anybody has looked at the reply
+    def interrupted(*args: Any, **kwds: Any) -> Any:
+        method(*args, **kwds)  # Redis has given the place; the interrupt comes before anybody has looked at the reply
         monkeypatch.undo()
         raise KeyboardInterrupt
 
