@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -68,7 +67,6 @@ class Child:
         COUNTER.join(self._counts)
         ledger.OWN.join(self._ledger)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        _forget_celery_logging()
         restore_tmpdir()
         self._payload, self._archive = memoryview(contents(self._payload_file)), contents(self._archive_file)
         limits.impose(self._run.settings)  # from here on, what goes beyond them can be told
@@ -197,12 +195,3 @@ def restore_tmpdir() -> None:
         os.environ.pop("TMPDIR", None)
         os.environ |= {"TMPDIR": ours} if ours else {}
         tempfile.tempdir = None  # forget the directory that the worker looked up
-
-
-def _forget_celery_logging() -> None:
-    # the program's own logging starts from the interpreter's defaults, as in a spawned child
-    ours = logging.getLogger("crosshost")
-    ours.handlers, ours.propagate = [], True
-    root = logging.getLogger()
-    root.handlers.clear()
-    root.setLevel(logging.WARNING)

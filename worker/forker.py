@@ -10,6 +10,7 @@ It is a child of the supervisor, and its children die with it, as it does with t
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from contextlib import suppress
 from multiprocessing import popen_fork
 from typing import Any
 
+from lab.program.shipped import Program
 from lab.settings import Settings
 from lab.store.run import Run
 from lab.store.store import Store
@@ -140,6 +142,7 @@ class _Nursery:
     def run(self) -> None:
         """Fork and reap until the supervisor is gone."""
         settle_in()
+        self._rehearse()
         self._wakes, self._wake = socket.socketpair()  # readable when a child has changed
         for end in (self._wakes, self._wake):
             end.setblocking(False)
@@ -153,6 +156,14 @@ class _Nursery:
                 break
         for pid in self._popens:
             os.kill(pid, signal.SIGKILL)  # where the kernel does not do it
+
+    def _rehearse(self) -> None:
+        """Do once what each child would do at its start: then what that takes lies in the memory that all of them share."""
+        _forget_celery_logging()
+        Program.unpack(Program("/", "", False, {}).pack())
+        self._store.link().rehearse()
+        gc.collect()
+        gc.freeze()
 
     def _receive(self) -> bool:
         # One request's descriptors come with its bytes; the supervisor waits for the answer before it asks again.
@@ -214,3 +225,12 @@ class _Nursery:
     def _say(self, **said: Any) -> None:
         with suppress(OSError):  # the supervisor is gone; so are we, at the next look
             self._supervisor.sendall(json.dumps(said).encode() + b"\n")
+
+
+def _forget_celery_logging() -> None:
+    # the program's own logging starts from the interpreter's defaults, as in a spawned child
+    ours = logging.getLogger("crosshost")
+    ours.handlers, ours.propagate = [], True
+    root = logging.getLogger()
+    root.handlers.clear()
+    root.setLevel(logging.WARNING)

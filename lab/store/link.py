@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import hiredis
@@ -21,8 +22,8 @@ from lab.store.wire import LARGE
 READ_LARGE = b"GETRANGE"
 """The first word of a command whose reply is large, to be compared by ``is``: it is read to where it is to lie."""
 
-READ_BYTES = 1 << 18
-"""Size of the buffers into which replies are read, one for each thread."""
+READ_BYTES, READ_MANY_BYTES = 1 << 14, 1 << 18
+"""Size of the buffer into which each thread reads replies; and when it has been full."""
 
 
 class Link:
@@ -48,14 +49,18 @@ class Link:
             self._connection.register_connect_callback(self._on_connect)
         return self._connection
 
+    def rehearse(self) -> None:
+        """Work out what each process forked from here would work out for itself when it connects."""
+        self._made()
+        _greeting(len(SCRIPTS))
+
     def _on_connect(self, connection: Any) -> None:
         # on every connect, as the server may have been started again, and know no script
-        connection.send_packed_command(
-            pack([("CLIENT", "ID"), ("SCRIPT", "EXISTS", *(script.sha for script in SCRIPTS))])
-        )
+        connection.send_packed_command(_greeting(len(SCRIPTS)))
         self._id = int(connection.read_response())
-        unknown = [script for script, known in zip(SCRIPTS, connection.read_response(), strict=True) if not known]
-        if unknown:
+        known = connection.read_response()
+        if not all(known):
+            unknown = [script for script, there in zip(SCRIPTS, known, strict=True) if not there]
             connection.send_packed_command(pack([("SCRIPT", "LOAD", script.text) for script in unknown]))
             for _ in unknown:
                 connection.read_response()
@@ -116,7 +121,9 @@ class Link:
                     _buffers.buffer = buffer
                     return found
                 self._reader.feed(buffer, 0, many)
-                _buffers.buffer = buffer
+                _buffers.buffer = (
+                    buffer if many < READ_BYTES or len(buffer) > READ_BYTES else bytearray(READ_MANY_BYTES)
+                )
         except BaseException:
             self.close()  # half a reply may have been read
             raise
@@ -167,6 +174,12 @@ def _take_buffer() -> bytearray:
     """
     buffer: bytearray | None = vars(_buffers).pop("buffer", None)
     return bytearray(READ_BYTES) if buffer is None else buffer
+
+
+@cache
+def _greeting(scripts: int) -> list[Any]:
+    # Made once: to look at each script takes a page of memory for most of them, in each forked process.
+    return pack([("CLIENT", "ID"), ("SCRIPT", "EXISTS", *(script.sha for script in SCRIPTS[:scripts]))])
 
 
 def pack(commands: Sequence[tuple[Any, ...]]) -> list[Any]:

@@ -75,7 +75,7 @@ class Store:
             url,
             protocol=2,
             socket_connect_timeout=2.0,
-            socket_read_size=1 << 18,
+            socket_read_size=1 << 12,  # for the first words only: then a link reads for itself
             driver_info=None,  # redis-py would look its own version up, in files, for each connection
             retry=Retry(NoBackoff(), 0),
             **({} if url.startswith("unix:") else {"socket_keepalive": True}),
