@@ -37,7 +37,7 @@ PATIENCE = 1.0
 """Seconds after which it takes the message all the same: the other may be frozen."""
 
 LOOK = 0.5
-"""Seconds between two looks at the memory, when there is none for one more process."""
+"""Seconds between two looks at the memory, if no process has come or gone."""
 
 
 class Placement:
@@ -58,7 +58,7 @@ class Placement:
         self._our_turn = False
         self._ask_at = 0.0
         self._left_since = 0.0
-        self._lacks, self._looked_at = "", 0.0
+        self._lacks, self._looked_at, self._looked_with = "", 0.0, 0
 
     def load(self) -> dict[str, Any]:
         """The fields that the other hosts, and programs that find no room, read."""
@@ -114,9 +114,10 @@ class Placement:
         return True
 
     def _has_room(self) -> bool:
-        if time.monotonic() >= self._looked_at + (LOOK if self._lacks else 0):
-            before, self._looked_at = self._lacks, time.monotonic()
-            self._lacks = lacking(self.running(), self._settings.most_processes)
+        running, now = self.running(), time.monotonic()
+        if now >= self._looked_at + LOOK or (running != self._looked_with and not self._lacks):
+            before, self._looked_at, self._looked_with = self._lacks, now, running
+            self._lacks = lacking(running, self._settings.most_processes)
             if self._lacks != before:
                 self.changed()
         return not self._lacks

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from celery import Celery, bootsteps, platforms
@@ -64,6 +68,11 @@ class Worker(_Worker):  # type: ignore[misc]
             _state.should_terminate = EX_OK
         self._told_at = self._told_at or time.monotonic()
 
+    @property
+    def told(self) -> bool:
+        """Whether it was told to stop."""
+        return bool(self._told_at)
+
     def tick(self) -> None:
         """Do what is due; called by the event loop."""
         if not self._told_at:
@@ -82,7 +91,11 @@ class Worker(_Worker):  # type: ignore[misc]
 
 
 class Stopping(bootsteps.StartStopStep):
-    """Have the event loop look whether the worker was told to stop."""
+    """Have the event loop look whether the worker was told to stop: when a signal has come, and from then on.
+
+    An idle worker is not woken for it. Where a program has taken the descriptor to which Python writes its signals for
+    itself (``signal.set_wakeup_fd``), the loop looks all the time.
+    """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
     timer: Any = None
@@ -90,14 +103,46 @@ class Stopping(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         """Begin to look, at every connection anew."""
         self.stop(parent)
-        if isinstance(parent.controller, Worker):  # an app may have a worker of its own, which ends in its own way
-            self.timer = parent.timer.call_repeatedly(TICK, parent.controller.tick)
+        if not isinstance(parent.controller, Worker):
+            return  # an app may have a worker of its own, which ends in its own way
+        signalled = _signalled() if parent.hub is not None else None
+        if signalled is not None:
+            parent.hub.add_reader(signalled, self._look, parent, signalled)
+        self._look(parent, signalled)  # it may have been told while there was no connection
+
+    def _look(self, parent: Any, signalled: socket.socket | None) -> None:
+        if signalled is not None:
+            with suppress(BlockingIOError):
+                signalled.recv(1 << 12)
+        if self.timer is None:
+            self.timer = parent.timer.call_repeatedly(TICK, self._tick, (parent, signalled))
+
+    def _tick(self, parent: Any, signalled: socket.socket | None) -> None:
+        parent.controller.tick()
+        if signalled is not None and not parent.controller.told:
+            self.stop(parent)  # until the next signal
 
     def stop(self, parent: Any) -> None:
         """Look no more."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+
+
+@cache
+def _signalled() -> socket.socket | None:
+    """A socket that is readable when a signal has come; None where somebody else reads them."""
+    mine, pythons = socket.socketpair()
+    for end in (mine, pythons):
+        end.setblocking(False)
+    before = signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
+    if before == -1:
+        pythons.detach()
+        return mine
+    signal.set_wakeup_fd(before)
+    mine.close()
+    pythons.close()
+    return None
 
 
 def install(app: Celery, ends_at_once: Callable[[Any], bool] | None = None) -> None:

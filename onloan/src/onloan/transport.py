@@ -45,8 +45,9 @@ NO_MEMORY = redis.exceptions.OutOfMemoryError
 FULL = 0.25
 """Seconds that a worker waits, when Redis has no memory left, before it looks again."""
 
-SLICE = 0.05
-"""Seconds that a worker with several queues waits at one of them."""
+SLICE, IDLE_SLICE = 0.05, 0.2
+"""Seconds that a worker with several queues waits at one of them; and when nothing has come for ``AWAKE`` seconds."""
+AWAKE = 5.0
 
 CLOSING = 5.0
 """Seconds that closing a channel waits until Redis knows what became of its messages."""
@@ -174,7 +175,7 @@ class Channel(_StockChannel):  # type: ignore[misc]
         self._full = False  # the last look was refused, as Redis has no memory left
         self._look_next = False  # the last command found nothing: wait
         self._turn = 0
-        self._sweep_at = 0.0
+        self._sweep_at = self._lent_at = 0.0
         self._script_known = False
         self._ledger: Ledger | None = None
         super().__init__(*args, **kwargs)
@@ -298,7 +299,9 @@ class Channel(_StockChannel):  # type: ignore[misc]
                 self._full = False
                 connection.send_command("BLPOP", f"{key}.none", FULL)
                 return
-            seconds = min(self.brpop_timeout, self.visibility_timeout / 4) if len(lists) == 1 else SLICE
+            seconds = SLICE if monotonic() - self._lent_at < AWAKE else IDLE_SLICE
+            if len(lists) == 1:
+                seconds = min(self.brpop_timeout, self.visibility_timeout / 4)
             connection.send_command("BLMOVE", key, key, "RIGHT", "RIGHT", seconds)
             return
         self._asked = lists
@@ -335,7 +338,7 @@ class Channel(_StockChannel):  # type: ignore[misc]
         if asked is None or reply is None:
             self._look_next = asked is not None
             raise Empty
-        loan = self.ledger.taken(reply, asked)
+        loan, self._lent_at = self.ledger.taken(reply, asked), monotonic()
         if loan.delivery > 1:
             self._sweep_at = 0.0  # there may be more that its worker left
         # Excluded: running what another took over while the answer lay unread, in a worker that was frozen or had no slot.
