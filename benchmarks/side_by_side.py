@@ -180,6 +180,10 @@ def many_futures(executor: Any) -> float:
     return 10_000 / seconds(once)
 
 
+def map_of_an_executor(executor: Any) -> float:
+    return 20_000 / seconds(lambda: list(executor.map(noop, range(20_000))))
+
+
 def one_future(executor: Any) -> float:
     return statistics.median(seconds(lambda: executor.submit(noop).result()) for _ in range(200)) * 1e3
 
@@ -312,6 +316,7 @@ def on_pools(cluster: Any, stdlib: Any, wanted: Callable[[str], bool]) -> Iterat
 def on_executors(_cluster: Any, stdlib: Any, wanted: Callable[[str], bool]) -> Iterator[Row]:
     rows: list[tuple[str, str, Callable[[Any], float], str, Callable[[float, float], bool]]] = [
         ("Executor, 10,000 futures", "calls/s", many_futures, "0.8 of its rate", lambda a, b: a >= 0.8 * b),
+        ("Executor.map, 20,000 no-ops", "calls/s", map_of_an_executor, "50,000", lambda a, _: a >= 50_000),
         ("Executor, one future", "ms", one_future, "1 ms", lambda a, _: a <= 1),
     ]
     for name, unit, measure, goal, met in rows:

@@ -151,29 +151,22 @@ def is_pickle(data: Any) -> bool:
     return len(data) > 0 and data[0] == _PICKLE
 
 
-class Nested:
-    """An object that is packed by itself, on its way in another one: what is beside its pickle is beside the other's.
+def nested(obj: Any, packer: Packer | None = None) -> tuple[Any, ...]:
+    """An object packed by itself, on its way in another one: what is beside its pickle is beside the other's.
 
-    It arrives as a tuple for ``load_nested``.
+    It is to be loaded by ``load_nested`` where it arrives.
 
     Args:
         obj: The object.
-        kind: The pickler.
+        packer: Packs it; one of its own if None.
 
     Raises:
         Whatever pickling raises.
     """
-
-    def __init__(self, obj: Any, kind: type[Pickler] = Pickler) -> None:
-        self._parts, self._outside = Packer(kind=kind).pack(obj)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        pickled = self._parts[0] if len(self._parts) == 1 else pickle.PickleBuffer(b"".join(self._parts))
-        return _arrived, (pickled, *map(pickle.PickleBuffer, self._outside))
-
-
-def _arrived(*parts: Any) -> tuple[Any, ...]:
-    return parts
+    parts, outside = (packer or Packer()).pack(obj)
+    if len(parts) == 1:
+        return parts[0], *map(pickle.PickleBuffer, outside)
+    return pickle.PickleBuffer(b"".join(parts)), *map(pickle.PickleBuffer, outside)
 
 
 def load_nested(parts: tuple[Any, ...]) -> Any:

@@ -9,14 +9,13 @@ handed over is *ahead*: enough that no worker idles for a round trip, and little
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, process
+from concurrent.futures import CancelledError, Future, process
 from concurrent.futures._base import CANCELLED, LOGGER
 from contextlib import suppress
 from functools import partial
@@ -24,13 +23,14 @@ from itertools import islice
 from multiprocessing import util
 from typing import Any, TypeVar
 
-from lab import byvalue, spans
-from lab.buffers import Nested, load_nested
+from lab import spans
 from lab.cluster import current, pool
-from lab.cluster.failure import Failure
+from lab.cluster.call import Call, error, outcome, perform
+from lab.cluster.call import CallLost as CallLost
+from lab.cluster.mapped import Chunk, Mapped, Sent
 from lab.cluster.pool import PoolWorker, buffered
-from lab.errors import CallEnded, ExitCode, LabError, WorkerLost
-from lab.program import datafile, limits
+from lab.errors import CallEnded, ExitCode, LabError
+from lab.limit import is_limited
 
 T = TypeVar("T")
 
@@ -42,8 +42,6 @@ MAX_AHEAD = 32
 
 SETUP_FAILED = 1
 
-_ExceptionWithTraceback: Any = vars(process)["_ExceptionWithTraceback"]  # private; its cause is what the stdlib's shows
-
 
 class BrokenClusterPool(LabError, process.BrokenProcessPool):
     """The executor cannot run calls any more: its workers cannot be set up, or it was ended with calls unfinished."""
@@ -51,14 +49,10 @@ class BrokenClusterPool(LabError, process.BrokenProcessPool):
     exit_code = ExitCode.LOST
 
 
-class CallLost(WorkerLost, process.BrokenProcessPool):
-    """This call was given up, and no other: its workers died, or it or its result cannot be unpickled where it arrived."""
-
-
 class ClusterExecutor(process.ProcessPoolExecutor):
     """Futures on processes of a fleet.
 
-    On Redis: as ``lab.cluster.pool.Pool``, one call a future.
+    On Redis: as ``lab.cluster.pool.Pool``, one call a future; short calls of a map make one together (``mapped``).
 
     Differs from concurrent.futures.ProcessPoolExecutor: the workers are all started by the first ``submit``, and stay
     until ``shutdown``. A worker that dies takes no call with it; a call that killed three raises CallLost,
@@ -81,6 +75,9 @@ class ClusterExecutor(process.ProcessPoolExecutor):
     runs_main = True
     """Whether the workers run the main module first; without it, what is called must not be looked for in there."""
 
+    maps_together = True
+    """Whether short calls of a map may travel together; without it, each goes through ``_submit``."""
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -96,8 +93,8 @@ class ClusterExecutor(process.ProcessPoolExecutor):
         ctx = current.context()
         ctx.connect()
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[Future[Any], _Call]] = deque()
-        self._running: dict[Future[Any], Any] = {}  # with the pool's result of each
+        self._waiting: deque[tuple[Future[Any], Call] | Mapped] = deque()
+        self._running: dict[Future[Any] | Chunk, Any] = {}  # with the pool's result of each
         self._shutting_down = False
         self._broken: Any = None  # a BrokenClusterPool, once it is
         self._all_handed_over = threading.Event()
@@ -108,6 +105,7 @@ class ClusterExecutor(process.ProcessPoolExecutor):
         util.Finalize(self, _end, (weakref.ref(self), self._made), exitpriority=20)  # before the pool's own
         me, given = weakref.ref(self), (initializer, tuple(initargs), max_tasks_per_child, ctx)
         self._make_pool = partial(_Workers, me, self.runs_main, self._max_workers, *given)
+        self._maps_together = self.maps_together and max_tasks_per_child is None  # a call counts as one
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Have the fleet call ``fn(*args, **kwargs)``; a future for what becomes of it.
@@ -130,20 +128,24 @@ class ClusterExecutor(process.ProcessPoolExecutor):
     def _submit(
         self, future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[Any]:
-        call = _Call(fn, args, kwargs)
+        call = Call(fn, args, kwargs)
         with self._lock:
-            if self._broken:
-                raise BrokenClusterPool(*self._broken.args)
-            if self._shutting_down:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            if self._pool is None:
-                # Not before: a module that makes an executor when it is imported does so in its workers too. And with the
-                # lock held; excluded: a worker that fails, and breaks the executor, before it is complete.
-                self._pool = self._make_pool()
-                self._made.append(self._pool)
+            self._open()
             self._waiting.append((future, call))
             self._hand_over()
         return future
+
+    def _open(self) -> None:
+        """Be ready for one more call; with the lock held."""
+        if self._broken:
+            raise BrokenClusterPool(*self._broken.args)
+        if self._shutting_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if self._pool is None:
+            # Not before: a module that makes an executor when it is imported does so in its workers too. And with the
+            # lock held; excluded: a worker that fails, and breaks the executor, before it is complete.
+            self._pool = self._make_pool()
+            self._made.append(self._pool)
 
     def map(
         self,
@@ -159,7 +161,8 @@ class ClusterExecutor(process.ProcessPoolExecutor):
             fn: What is called.
             iterables: Its arguments, one from each.
             timeout: Seconds from now in which all results must have come.
-            chunksize: Arguments that a worker gets at a time.
+            chunksize: Arguments that a worker gets at a time, as one call. With 1, each is a call of its own, however many
+                travel together.
             buffersize: Chunks that are submitted beyond those whose results were taken: the iterables are read as results
                 are taken. None: they are read at once.
         """
@@ -167,13 +170,27 @@ class ClusterExecutor(process.ProcessPoolExecutor):
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         deadline = None if timeout is None else timeout + time.monotonic()
+        together = self._maps_together and chunksize == 1 and buffersize is None and not is_limited(fn)
         arguments, chunksize = zip(*iterables, strict=False), pool.alone(fn, chunksize)
         fn, span = spans.begin(fn, "Executor.map")
         spans.end(span)
+        if together:
+            return self._map_together(fn, arguments, deadline)
         chunks = iter(lambda: tuple(islice(arguments, chunksize)), ())
         futures = deque(self._submit_chunk(fn, chunk) for chunk in islice(chunks, buffersize))
         # It is begun here and not at the first result, and refers to the executor weakly, as the stdlib's.
         return _results(weakref.ref(self), fn, chunks, futures, deadline)
+
+    def _map_together(self, fn: Callable[..., T], arguments: Iterable[Any], deadline: float | None) -> Iterator[T]:
+        mapped = Mapped(fn, self._max_workers)
+        for args in arguments:
+            with self._lock:
+                self._open()
+                mapped.add(args)
+                if not self._waiting or self._waiting[-1] is not mapped:
+                    self._waiting.append(mapped)
+                self._hand_over()
+        return mapped.results(deadline)
 
     def _submit_chunk(self, fn: Callable[..., T], chunk: Iterable[tuple[Any, ...]]) -> Future[list[T]]:
         # a future of the stdlib's: who stops taking results of a map does not end what runs
@@ -198,11 +215,19 @@ class ClusterExecutor(process.ProcessPoolExecutor):
     def _cancel_waiting(self) -> None:
         """Cancel what has not been handed over."""
         with self._lock:
-            dropped = [future for future, _ in self._waiting]
-            self._waiting.clear()
+            dropped = [future for future, _ in self._take_waiting(CancelledError())]
         for future in dropped:  # without the lock, as it runs the user's callbacks
             future.cancel()
             future.set_running_or_notify_cancel()
+
+    def _take_waiting(self, exc: BaseException) -> list[tuple[Future[Any], Call]]:
+        """Empty the line; what waits of maps ends with an error. With the lock held."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for entry in waiting:
+            if isinstance(entry, Mapped):
+                entry.end(exc)
+        return [entry for entry in waiting if not isinstance(entry, Mapped)]
 
     @property
     def closed(self) -> bool:
@@ -226,19 +251,38 @@ class ClusterExecutor(process.ProcessPoolExecutor):
         if self._pool is None:
             return
         while self._waiting and len(self._running) < self._ahead:
-            future, call = self._waiting.popleft()
+            if isinstance(entry := self._waiting[0], Mapped):
+                chunk = entry.next_chunk()
+                if not entry:
+                    self._waiting.popleft()
+                if chunk is not None:
+                    settled = partial(self._settled, chunk, time.perf_counter())
+                    callbacks = partial(settled, Chunk.answer), partial(settled, _fail), partial(self._divided, chunk)
+                    self._running[chunk] = self._pool.send(chunk, *callbacks)
+                continue
+            future, call = entry
+            self._waiting.popleft()
             if future.set_running_or_notify_cancel():
                 settled = partial(self._settled, future, time.perf_counter())
                 self._running[future] = self._pool.apply_async(
-                    _perform, (call,), callback=partial(settled, _answer), error_callback=partial(settled, _fail)
+                    perform, (call,), callback=partial(settled, _answer), error_callback=partial(settled, _fail)
                 )
-        if self._shutting_down and not self._waiting:
+        # Excluded, by the last: calls of a chunk that come back, and find the pool closed.
+        if self._shutting_down and not self._waiting and not any(map(_is_many, self._running)):
             self._pool.close()
             self._all_handed_over.set()
 
-    def _settled(
-        self, future: Future[Any], begun: float, settle: Callable[[Future[Any], Any], None], value: Any
-    ) -> None:
+    def _divided(self, chunk: Chunk, so_far: tuple[float, list[Any]]) -> None:
+        """A call of a chunk takes its time: what is behind it goes again."""
+        with self._lock:
+            if chunk not in self._running or not chunk.many:
+                return
+            done = chunk.divide(so_far)
+            self._waiting.appendleft(chunk.mapped)
+            self._hand_over()
+        done.answer(so_far)
+
+    def _settled(self, future: Any, begun: float, settle: Callable[[Any, Any], None], value: Any) -> None:
         """One call is done; the next may go."""
         with self._lock:
             if future not in self._running:
@@ -246,6 +290,8 @@ class ClusterExecutor(process.ProcessPoolExecutor):
             del self._running[future]
             step = 1 if time.perf_counter() - begun < AHEAD_SECONDS else -1
             self._ahead = min(max(self._ahead + step, self._max_workers + 1), MAX_AHEAD * self._max_workers)
+            if isinstance(future, Chunk) and future.learn(value):
+                self._waiting.appendleft(future.mapped)
             self._hand_over()
         settle(future, value)
 
@@ -267,9 +313,8 @@ class ClusterExecutor(process.ProcessPoolExecutor):
                 return
             self._broken = exc = BrokenClusterPool(message, hint)
             self._shutting_down = True
-            ended = [future for future, _ in self._waiting if future.set_running_or_notify_cancel()]
-            ended += self._running
-            self._waiting.clear()
+            waiting = self._take_waiting(exc)
+            ended = [*(future for future, _ in waiting if future.set_running_or_notify_cancel()), *self._running]
             self._running.clear()
             self._hand_over()
         for future in ended:
@@ -372,6 +417,11 @@ class _Workers(pool.Pool):
         prepare = partial(_prepare, initializer) if initializer else None
         super().__init__(max_workers, prepare, initargs, max_tasks, context)
 
+    def send(self, chunk: Chunk, *callbacks: Callable[[Any], object]) -> Sent:
+        """Send a chunk of a map, as ``apply_async`` a call."""
+        self._check_running()  # type: ignore[attr-defined]
+        return Sent(self, chunk, *map(pool.reporting, callbacks))
+
     def workers(self) -> list[PoolWorker]:
         """The workers there are now."""
         return list(vars(self)["_pool"])
@@ -407,16 +457,6 @@ class _Workers(pool.Pool):
         super()._give_up(exc)
 
 
-class _Call:
-    """A call that is packed by itself, so that the worker unpickles it where an error can be told from the pool's own."""
-
-    def __init__(self, *call: Any) -> None:
-        self._call = call
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Nested(self._call).__reduce__()
-
-
 def _prepare(initializer: Callable[..., object], *initargs: Any) -> None:
     """In a new worker: run the initializer; if it fails, log that as the stdlib does, and end."""
     try:
@@ -426,42 +466,20 @@ def _prepare(initializer: Callable[..., object], *initargs: Any) -> None:
         sys.exit(SETUP_FAILED)
 
 
-def _perform(packed: tuple[Any, ...]) -> Nested:
-    """In a worker: run a call; its packed outcome, (success, value). Nothing that a call raises ends the worker."""
-    try:
-        return Nested((True, _run(packed)), byvalue.ResultPickler)
-    except BaseException as exc:  # noqa: BLE001 - SystemExit too is the caller's, as in the stdlib
-        datafile.mark(exc)
-        limits.mark(exc)
-        return Nested((False, Failure(_ExceptionWithTraceback(exc, exc.__traceback__))))
-
-
-def _run(packed: tuple[Any, ...]) -> Any:
-    try:
-        fn, args, kwargs = load_nested(packed)
-    except BaseException as exc:
-        host = os.environ.get("CROSSHOST_HOST", "unknown")
-        lacks = isinstance(exc, ModuleNotFoundError) and exc.name
-        hint = f"Install {lacks} on every host of the fleet." if lacks else "Is the same code installed there?"
-        raise CallLost(f"A call could not be loaded on host {host}: {exc!r}.", hint) from exc
-    return fn(*args, **kwargs)
+def _is_many(future: Future[Any] | Chunk) -> bool:
+    return isinstance(future, Chunk) and future.many
 
 
 def _answer(future: Future[Any], packed: tuple[Any, ...]) -> None:
-    try:
-        success, value = load_nested(packed)
-    except BaseException as exc:  # noqa: BLE001 - it belongs to the caller, not to the thread that reads the answers
-        success, value = False, CallLost(f"The result of a call could not be loaded: {exc!r}.")
-        value.__cause__ = exc
+    success, value = outcome(packed)
     if success:
         future.set_result(value)
     else:
-        datafile.explain(value)
         future.set_exception(value)
 
 
-def _fail(future: Future[Any], exc: BaseException) -> None:
-    future.set_exception(CallLost(exc.message, exc.hint) if isinstance(exc, WorkerLost) else exc)
+def _fail(future: Future[Any] | Chunk, exc: BaseException) -> None:
+    future.set_exception(error(exc))
 
 
 def _end(executor: weakref.ref[ClusterExecutor], made: list[_Workers]) -> None:

@@ -79,7 +79,7 @@ def sealed(run: Run, purpose: str, message: tuple[Any, ...], clear: bytes = b"",
         purpose: The list that it is for.
         message: What ``check_in`` made.
         clear: What scripts must read of it; the name of its luggage is behind it.
-        kind: PLAIN or BLOCK.
+        kind: PLAIN, BLOCK or MANY.
     """
     luggage, *parts = message
     if luggage:

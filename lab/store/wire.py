@@ -11,7 +11,8 @@ A message is a head of 33 bytes, a clear part, which Redis's scripts may read, a
     1  key id    4 bytes     which of the fleet's keys
     5  epoch     16 bytes    random, drawn by each process that seals, and by each one that it forks
     21 kind      2 bytes     PLAIN, or TICKET for a message that lies elsewhere (lab.store.claimcheck); and BLOCK for
-                             one that is no pickle, where that is not to be seen (lab.buffers)
+                             one that is no pickle, where that is not to be seen (lab.buffers); MANY for a call that is
+                             many (lab.cluster.pool)
     23 counter   8 bytes     of the messages of this epoch
     31 size      2 bytes     of the clear part
 
@@ -40,7 +41,7 @@ from lab.errors import WrongKey
 from lab.keyring import ID_SIZE, Keyring
 
 VERSION = 2
-PLAIN, TICKET, BLOCK = 0, 1, 1 << 8
+PLAIN, TICKET, BLOCK, MANY = 0, 1, 1 << 8, 1 << 9
 LARGE = 1 << 16
 """Bytes from which a copy costs more than a system call."""
 _FRONT, _BACK = struct.Struct(">B4s16s"), struct.Struct(">HQH")
@@ -89,7 +90,7 @@ class Keys:
         Args:
             purpose: What it is for; it opens for nothing else.
             parts: The payload, in bytes-like parts.
-            kind: PLAIN or TICKET, and BLOCK.
+            kind: PLAIN or TICKET, and BLOCK or MANY.
             clear: What is authenticated but can be read by everybody.
         """
         sender = self._sender

@@ -34,6 +34,8 @@ def traced_executor(base: Any, begin: Callable[[Any], Begin], new_name: Callable
     class TracedExecutor(base):  # type: ignore[misc]
         """An executor that is traced."""
 
+        maps_together = False  # each call has events of its own
+
         def __init__(
             self,
             max_workers: int | None = None,

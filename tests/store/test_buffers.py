@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lab import buffers
-from lab.buffers import LEAST, Nested, Packer, load_nested
+from lab.buffers import LEAST, Packer, load_nested, nested
 from lab.errors import KeyLost, WrongKey
 from lab.keyring import Keyring
 from lab.store import wire
@@ -41,7 +41,7 @@ def test_what_is_packed_is_the_same_when_it_is_loaded(obj: Any, before: int) -> 
     back = buffers.loads(together(buffers.dumps(obj), before), before)
     expected = bytes(obj) if isinstance(obj, pickle.PickleBuffer) else obj
     np.testing.assert_equal(bytes(back) if isinstance(obj, pickle.PickleBuffer) else back, expected)
-    again = load_nested(buffers.loads(together(buffers.dumps(Nested(obj)), before), before))
+    again = load_nested(buffers.loads(together(buffers.dumps(nested(obj)), before), before))
     np.testing.assert_equal(bytes(again) if isinstance(obj, pickle.PickleBuffer) else again, expected)
 
 

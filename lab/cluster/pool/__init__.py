@@ -2,7 +2,7 @@
 
 ``multiprocessing.pool.Pool`` is N processes, a queue of tasks, a queue of results, and three threads that keep them going.
 Everything a user sees of it (map, imap, callbacks, chunks, tracebacks, close, terminate, join) is that code. The queues
-are where a pool across hosts gains or loses, so they do four things that a pipe does not need, or does by itself:
+are where a pool across hosts gains or loses, so they do five things that a pipe does not need, or does by itself:
 
 * **Batches.** A worker takes as many tasks as make about 2 ms of work, by the measured time of a task, and never more than
   its share of what waits. It answers them and takes the next in one round trip.
@@ -11,6 +11,8 @@ are where a pool across hosts gains or loses, so they do four things that a pipe
 * **No loss.** Taking moves a task to a list of its worker's own. When the worker dies, the pool puts back what that list
   holds. Every task has a number: it is handed out once unless it was put back, and its result counts once. A task whose
   worker died three times under it ends as WorkerLost, the others' results are kept.
+* **Many in one.** A task can be many calls (``lab.cluster.mapped``). When one of them takes longer, the worker answers what
+  is done of it, and gives back what is not begun. When the worker dies, whoever has put it tries each call by itself.
 * **No heap.** What was sent and is not answered has a bound in bytes; beyond it the pool waits, as it would for a pipe, and
   so does the input of an ``imap``. So have answers that the pool has not read; beyond it the workers wait.
 
@@ -163,7 +165,7 @@ class Pool(pool.Pool):
     ) -> Any:
         """As in multiprocessing; what a callback raises is reported by ``threading.excepthook``, and costs nothing else."""
         func, span = spans.begin(func, "Pool.apply") if self.spanned else (func, None)
-        callbacks = spans.ending(span, _reporting(callback), _reporting(error_callback))
+        callbacks = spans.ending(span, reporting(callback), reporting(error_callback))
         try:
             return super().apply_async(func, args, kwds, *callbacks)
         except BaseException as exc:
@@ -186,7 +188,7 @@ class Pool(pool.Pool):
             chunksize = -(-len(iterable) // (4 * max(1, self._workers)))
         chunksize = alone(func, chunksize)
         func, span = spans.begin(func, "Pool.map")
-        callbacks = spans.ending(span, _reporting(callback), _reporting(error_callback))
+        callbacks = spans.ending(span, reporting(callback), reporting(error_callback))
         try:
             return base._map_async(func, iterable, mapper, chunksize, *callbacks)
         except BaseException as exc:
@@ -402,7 +404,7 @@ def _tasks(
     yield from ((job, left, _fail, (error,), {}) for left in range(n, max(n + 1, chunks)))
 
 
-def _reporting(callback: Any) -> Any:
+def reporting(callback: Any) -> Any:
     """The callback, if any, in a form that does not raise."""
     return callback and partial(_call_back, callback)
 

@@ -17,6 +17,7 @@ from lab import buffers
 from lab.cluster.failure import unloadable
 from lab.cluster.pool.room import MOST_BYTES, Room
 from lab.cluster.pool.taken import (
+    DIVIDED,
     MARK,
     NUMBER,
     RESULT,
@@ -33,7 +34,7 @@ from lab.store.claimcheck import DISCARD, SWEEP, check_in, check_out, luggage_of
 from lab.store.run import Run
 from lab.store.script import PUSH, Script
 from lab.store.store import GRACE
-from lab.store.wire import HEAD_SIZE, is_ticket
+from lab.store.wire import HEAD_SIZE, KIND_AT, MANY, PLAIN, is_ticket
 
 MAX_DEATHS = 3
 """Processes that die under a call before it is given up."""
@@ -51,6 +52,9 @@ return 1
 
 RECOVER = Script(
     MARK
+    + f"""
+local function many(blob) return string.byte(blob, {KIND_AT}) == {MANY >> 8} end
+"""
     + """
 local calls, taken, seen, deaths, results, late, tries = unpack(KEYS, 3)
 local given_up, ready = -1, redis.call('SISMEMBER', registry, taken)
@@ -66,7 +70,8 @@ while true do
     put_back = tonumber(attempts) <= tonumber(retries)
     if put_back then redis.call('HSET', tries, n, attempts) else push(results, answer) end
   elseif redis.call('LLEN', taken) == 0 and not ended then -- the first of the list is the one that was running
-    put_back = redis.call('HINCRBY', deaths, n, ARGV[3]) < tonumber(ARGV[4])
+    -- Many are given up at once, and each is tried by itself: the one that killed it must not be run with the others again.
+    put_back = not many(blob) and redis.call('HINCRBY', deaths, n, ARGV[3]) < tonumber(ARGV[4])
     if put_back then redis.call('HINCRBY', deaths, 'put back', 1) else given_up = n end
   end
   if put_back then
@@ -123,6 +128,12 @@ DROP = Script("redis.call('UNLINK', KEYS[3]) return 1")
 
 FORGET_TAKEN = Script("local n = redis.call('LLEN', KEYS[3]) redis.call('UNLINK', KEYS[3]) return n")
 """Whether a worker has taken calls, which nobody puts back any more when it ends."""
+
+
+class Many(tuple[Any, ...]):
+    """A task that is many calls, which whoever has put it tries one by one when it is given up, as by its first death."""
+
+    __slots__ = ()
 
 
 class Calls:
@@ -184,7 +195,8 @@ class Calls:
         message = check_in(self.run, *parts)
         if luggage := luggage_of(message):
             self._luggage[n] = luggage
-        blob = sealed(self.run, self.key("calls"), message, NUMBER.pack(n))
+        kind = MANY if isinstance(task, Many) else PLAIN
+        blob = sealed(self.run, self.key("calls"), message, NUMBER.pack(n), kind)
         before, self._last_put = self._last_put, time.perf_counter()
         alone = self._last_put - before > ALONE_SECONDS or size > SEND_BYTES
         if self._sent == n and (alone or not self._has_feeder()):
@@ -233,6 +245,18 @@ class Calls:
             return None
         self.room.leave(size)
         return job, index
+
+    def divided(self, n: int, luggage: str) -> int | None:
+        """A call that was many is one from now on, and may lie elsewhere; its job, if it is pending."""
+        pending = self.pending.get(n)
+        stale = luggage if pending is None else self._luggage.pop(n, "")
+        if stale:
+            self.quietly(DISCARD, [stale])
+        if pending is None:
+            return None
+        if luggage:
+            self._luggage[n] = luggage
+        return pending[0]
 
     def numbers(self, job: int) -> list[int]:
         """The calls of a job that are not answered."""
@@ -411,6 +435,10 @@ class Answers:
             at += RESULT.size
             if n == SENTINEL:
                 self._ready.append(None)
+            elif n & DIVIDED:
+                _, (answer, luggage) = _load_outcome(payload[at : at + size], at)
+                if (job := self._calls.divided(n ^ DIVIDED, luggage)) is not None:
+                    self._ready.append((job, DIVIDED, (True, answer)))
             # Excluded: counting a result twice, when a call was put back although its worker had answered.
             elif (call := self._calls.end(n)) is not None:
                 self._ready.append((*call, _load_outcome(payload[at : at + size], at)))

@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing import pool, util
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from lab import buffers, byvalue, limit
 from lab.cluster.failure import ExceptionWithTraceback, Failure
@@ -25,7 +25,7 @@ from lab.program import datafile, limits
 from lab.store import run as runs
 from lab.store.backlog import AHEAD as AHEAD_BYTES
 from lab.store.backlog import MOST, Backlog
-from lab.store.claimcheck import check_in, check_out, sealed
+from lab.store.claimcheck import check_in, check_out, luggage_of, sealed
 from lab.store.script import REGISTER, Script
 from lab.store.wire import HEAD_SIZE, is_ticket
 
@@ -33,6 +33,8 @@ BATCH_SECONDS = 0.002
 MAX_BATCH = 256
 SEND_BYTES = 4096
 SENTINEL = (1 << 64) - 1
+DIVIDED = 1 << 63
+"""Set in the number of an answer that is not the last: of a call that is many, and was divided."""
 
 NUMBER = struct.Struct(">Q")
 RESULT = struct.Struct(">QQ")
@@ -104,6 +106,10 @@ while redis.call('LLEN', taken) > tonumber(ARGV[5]) do  -- from the last to the 
   mark(seen, number(blob) or -1, 0)
   redis.call('LPUSH', calls, blob)
 end
+if ARGV[6] ~= '' and redis.call('LLEN', taken) == 1 then  -- of many calls, the one that runs
+  redis.call('DEL', taken)
+  redis.call('RPUSH', taken, ARGV[6])
+end
 keep(calls)
 keep(taken)
 """
@@ -113,9 +119,9 @@ GIVE_BACK = Script(_GIVE_BACK + "return 1", fenced=True)
 LAST_WORDS = Script(
     _GIVE_BACK
     + """
-local late, tries, n = KEYS[8], KEYS[9], ARGV[6]
+local late, tries, n = KEYS[8], KEYS[9], ARGV[7]
 local earlier = tonumber(redis.call('HGET', tries, n) or 0)
-redis.call('HSET', late, 'number', n, 'answer', ARGV[7], 'attempts', earlier + ARGV[8], 'retries', ARGV[9])
+redis.call('HSET', late, 'number', n, 'answer', ARGV[8], 'attempts', earlier + ARGV[9], 'retries', ARGV[10])
 create(late)
 return earlier
 """,
@@ -138,6 +144,16 @@ return 1
 """
 )
 
+here: TakenCalls | None = None
+"""In a worker: what it takes its calls from."""
+
+
+class Divisible(Protocol):
+    """A call that is many, while it runs."""
+
+    def divide(self) -> tuple[Any, Any] | None:
+        """Keep what runs: the answer so far, and (function, arguments) of what is left; None if there is nothing else."""
+
 
 class TakenCalls:
     """The queue of tasks, on the side of a worker: ``get`` for the stdlib's worker loop."""
@@ -159,6 +175,8 @@ class TakenCalls:
         self._seconds = 0.0  # moving average of what a task takes
         self._begun = self._exchanged = time.perf_counter()
         self._number = 0
+        self._many: Divisible | None = None  # what runs, if it can be divided
+        self._counts_itself = False
         self._packer = buffers.Packer(kind=byvalue.ResultPickler)
         self._changed = threading.Condition()
         self._guard: threading.Thread | None = None
@@ -166,9 +184,10 @@ class TakenCalls:
 
     def get(self) -> Any:
         """The next task, or None to end."""
+        global here
         if self._finalizer is None:  # not before: the bootstrap of a process clears what was registered earlier
             self._finalizer = util.Finalize(self, self._leave, exitpriority=10)
-            limit.host = self
+            limit.host = here = self
             self._run.post(REGISTER, [self._taken])  # not before: it says that the initializer is done
         while True:
             with self._changed:
@@ -202,6 +221,12 @@ class TakenCalls:
             self.answer((False, Failure.of(exc)))
             return _REFUSED
 
+    def share(self, many: Divisible) -> None:
+        """The running call is many, and counts them; what is not begun is given back when it would have to wait."""
+        with self._changed:
+            self._many, self._counts_itself = many, True
+            self._watch()
+
     def answer(self, outcome: tuple[bool, Any]) -> None:
         """The outcome of the running task; raises what pickling it raises, and then the task still runs."""
         if not outcome[0]:
@@ -212,7 +237,8 @@ class TakenCalls:
         size = buffers.size(parts)
         elapsed = time.perf_counter() - self._begun
         self._seconds = elapsed if not self._seconds else 0.8 * self._seconds + 0.2 * elapsed
-        COUNTER.call(elapsed, outcome[0])
+        if not self._counts_itself:
+            COUNTER.call(elapsed, outcome[0])
         self._unread.make_room(size)  # while it waits, the guard sends what is done and gives back the rest
         self._finish(RESULT.pack(self._number, size), *parts)
 
@@ -225,9 +251,7 @@ class TakenCalls:
         with self._changed:
             message = check_in(self._run, RESULT.pack(self._number, buffers.size(parts)), *parts, waits=False)
             words = (self._number, sealed(self._run, self._results, message), failed + 1, retries)
-            self._batch.clear()
-            given_back = (self._finished, self._sealed(), int(self._running))
-            earlier = self._run.eval(LAST_WORDS, [*self._keys, *self._last_words], *given_back, *words)
+            earlier = self._run.eval(LAST_WORDS, [*self._keys, *self._last_words], *self._given_back(), *words)
             self._sent()
             return int(earlier)
 
@@ -250,7 +274,8 @@ class TakenCalls:
 
     def _finish(self, *result: Any) -> None:
         with self._changed:
-            self._running = False
+            self._running = self._counts_itself = False
+            self._many = None
             self._finished += 1
             self._unsent += result
             self._unsent_bytes += sum(map(len, result))
@@ -340,15 +365,36 @@ class TakenCalls:
                         self._give_back()
 
     def _holding(self) -> bool:
-        return bool(self._batch or self._unsent)
+        return bool(self._batch or self._unsent or self._many)
 
     def _exchanged_since(self, then: float) -> bool:
         return self._exchanged != then
 
     def _give_back(self) -> None:
-        self._batch.clear()
-        self._run.post(GIVE_BACK, self._keys, self._finished, self._sealed(), int(self._running))
+        self._run.post(GIVE_BACK, self._keys, *self._given_back())
         self._sent()
+
+    def _given_back(self) -> tuple[Any, ...]:
+        """What the scripts are told that give back all but the running call; no other is here any more."""
+        self._batch.clear()
+        runs = self._divided()  # first: it adds to what is sent
+        return self._finished, self._sealed(), int(self._running), runs
+
+    def _divided(self) -> Any:
+        """Have the running call be one, if it is many; what lies in its place in Redis from now on, if this is not empty.
+
+        Excluded: calls that are done, or were given back, and run again as this process dies.
+        """
+        many, self._many = self._many, None
+        if many is None or (divided := many.divide()) is None:
+            return b""
+        answer, call = divided
+        message = check_in(self._run, *buffers.dumps((0, 0, *call, {})), waits=False)  # the pool knows it by its number
+        parts = buffers.dumps((True, (answer, luggage_of(message))))
+        size = buffers.size(parts)
+        self._unsent += RESULT.pack(self._number | DIVIDED, size), *parts
+        self._unsent_bytes += RESULT.size + size
+        return sealed(self._run, self._calls, message, NUMBER.pack(self._number))
 
     def _leave(self) -> None:
         with self._changed:
