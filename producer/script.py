@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import lab
 from lab import mainmodule
 from lab.errors import ExitCode, LabError
-from lab.program import along, locked, source
+from lab.program import along, locked, namesakes, source
 from lab.program.standin import StandIn
 from lab.settings import Settings
 from producer import errors
@@ -61,8 +61,9 @@ def hand_over(
     """
     if script not in ("-", "-m"):
         _check_file(script)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # as it is where the shell has closed it
+            stream.flush()
     os.execv(sys.executable, command(script, place, args, trace, report, with_it, packages))  # noqa: S606
 
 
@@ -172,6 +173,8 @@ def main(
         from lab import byvalue
 
         byvalue.install()  # no child of this host finds a file to run again either
+    if place == "cluster":
+        namesakes.make_way(own)
     sys.argv[:] = args if of_module else [script, *args]
     sys.path.insert(0, "" if stdin else root)
     if place == "cluster" and Settings.from_env().broker_url:
@@ -215,9 +218,11 @@ def _enter(place: str, own: source.Own, traced: bool) -> None:
     if own.stand_in is None:
         return
     if place == "cluster":
-        from producer import stayed
+        from producer import stayed, terminal
 
         stayed.watch(own.root)
+        stand_in = own.stand_in
+        terminal.pass_interrupts_on(lambda: vars(stand_in).get("ctx"))  # made when it is needed
     if traced or (place == "cluster" and Settings.from_env().broker_url):
         _ = own.stand_in.ctx  # made now, and connected; a record begins with it
     own.install()
@@ -256,8 +261,7 @@ def _context(place: str) -> Any:
 
 def _forget_producer() -> None:
     """Let the script have a module named ``producer`` of its own."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "producer"]:
-        del sys.modules[name]
+    namesakes.forget("producer")
 
 
 def _show(kind: type[BaseException], exc: BaseException, tb: TracebackType | None) -> None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from multiprocessing import process, reduction, spawn
 from typing import Any
 
+from lab.cluster import environ
 from lab.cluster.context import default_context
 from lab.cluster.process import authkey_of, unpack_head
 from lab.cluster.share import HOST
@@ -20,7 +21,7 @@ from lab.errors import CannotLoad, LabError
 from lab.fleet.counts import COUNTER
 from lab.fleet.engine import DEAD_KEY, PROCESS_QUEUE, PROCESS_TASK
 from lab.mainmodule import Unguarded
-from lab.program import limits, locked
+from lab.program import limits, locked, namesakes
 from lab.program.shipped import Program
 from lab.program.source import Own, from_program
 from lab.store import ledger
@@ -31,7 +32,8 @@ from worker import copies, dump
 from worker.lifeline import end_with_parent
 
 _MAIN = process.current_process()
-RESET_SIGNALS = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGALRM")
+LEFT_IGNORED = {signal.SIGPIPE, getattr(signal, "SIGXFSZ", signal.SIGPIPE)}
+"""As Python begins."""
 
 
 class Child:
@@ -57,11 +59,12 @@ class Child:
     def _bootstrap(self, parent_sentinel: int) -> int:
         parent_sentinel = self._parent  # the one that was given tells of the forker's end
         end_with_parent(self._forker)  # nobody goes on unsupervised
+        os.setpgid(
+            0, 0
+        )  # excluded: a program that signals its process group, and ends the host and whoever else is there
         self._forsake()
         self._take_over_streams()
-        for name in RESET_SIGNALS:
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        reset_signals()
         dump.enable(self._dump)
         HOST.join(self._share)
         COUNTER.join(self._counts)
@@ -101,6 +104,7 @@ class Child:
         sys.modules["__main__"] = types.ModuleType("__main__")  # not the worker's
         main._inheriting = True  # so that a main module without a guard gets spawn's error, not a chain of processes
         main.authkey = authkey_of(head)
+        environ.adopt(head.get("environ", {}))
         try:
             self._prepare(head)
             process_obj = reduction.ForkingPickler.loads(pickled)
@@ -159,6 +163,14 @@ class Child:
         sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
+def reset_signals() -> None:
+    """Heed signals as Python does when it begins."""
+    for signum in signal.valid_signals() - LEFT_IGNORED - {signal.SIGKILL, signal.SIGSTOP}:
+        with suppress(OSError):  # some that the C library keeps for itself
+            signal.signal(signum, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def contents(fd: int) -> bytes:
     """All bytes of a file; without moving its offset, which others share who read the same file."""
     size, parts, at = os.fstat(fd).st_size, [], 0
@@ -182,10 +194,10 @@ def _usable_here(prepare: dict[str, Any], sent: Callable[[str], bool]) -> dict[s
 
 
 def make_way_for(own: Own) -> None:
-    """Let the program have a module of its own by the name of the worker's package; nothing here needs the name."""
+    """Let the program have modules of its own by the names of ours; nothing here needs the worker's."""
+    namesakes.make_way(own)
     if own.has_module("worker"):
-        for name in [name for name in sys.modules if name.partition(".")[0] == "worker"]:
-            del sys.modules[name]
+        namesakes.forget("worker")
 
 
 def restore_tmpdir() -> None:
@@ -195,3 +207,4 @@ def restore_tmpdir() -> None:
         os.environ.pop("TMPDIR", None)
         os.environ |= {"TMPDIR": ours} if ours else {}
         tempfile.tempdir = None  # forget the directory that the worker looked up
+    environ.begin()

@@ -29,15 +29,18 @@ from lab.store.store import Store
 from worker.child import Child
 from worker.lifeline import end_with_parent
 
-IGNORED = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP")
-"""Who stops a host tells its worker, which tells the supervisor; a terminal's Ctrl-C reaches everybody at once."""
+KEPT = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+IGNORED = signal.valid_signals() - KEPT - {signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
+"""Who stops a host tells its worker, which tells the supervisor; a terminal's Ctrl-C reaches everybody at once. And a process
+that signals ``os.getppid()`` means its own program, not this process, with which those of all programs would end."""
 
 
 def settle_in() -> None:
     """Make this process one that ends with its parent, and by nothing that is said to all at once."""
     end_with_parent()
-    for name in IGNORED:
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for signum in IGNORED:
+        with suppress(OSError):  # some that the C library keeps for itself
+            signal.signal(signum, signal.SIG_IGN)
 
 
 class Forker:

@@ -210,7 +210,7 @@ class Hosted:
             self.dump = Dump(dump[0])
             for fd, name in ((out[0], "stdout"), (err[0], "stderr")):
                 os.set_blocking(fd, False)
-                self._decoders[fd] = (name, codecs.getincrementaldecoder("utf-8")("replace"))
+                self._decoders[fd] = (name, codecs.getincrementaldecoder("utf-8")("surrogateescape"))
             self.counted = Counted()
             theirs.callback(self.counted.given)
             theirs_too = (self._its_share.fileno(), self.counted.file, self._ledger)

@@ -28,7 +28,7 @@ from lab.program.shipped import Program
 from lab.program.standin import StandIn
 from lab.settings import Settings
 from worker import copies
-from worker.child import RESET_SIGNALS, contents, make_way_for, restore_tmpdir
+from worker.child import contents, make_way_for, reset_signals, restore_tmpdir
 from worker.lifeline import end_with_parent
 
 OWN_CODES = 100
@@ -59,9 +59,7 @@ def main(folder: str, parent: int, asked: int, archive: int, outcome: int) -> No
 
 def _become_ordinary() -> None:
     """Be a process as a shell starts one, and not a slot's."""
-    for name in RESET_SIGNALS:
-        signal.signal(getattr(signal, name), signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    reset_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     restore_tmpdir()
     # a line at a time, as somebody may be watching

@@ -400,6 +400,7 @@ ProcessPoolExecutor = ClusterExecutor
 class _Workers(pool.Pool):
     """The executor's pool; it tells the executor when workers cannot be set up."""
 
+    daemons = False  # as the stdlib's since 3.9: they may have children
     spanned = False  # its calls are the executor's, which have one
 
     def __init__(
@@ -437,6 +438,11 @@ class _Workers(pool.Pool):
         if executor := self._executor():
             executor._cancel_waiting()
         return super().end_calls(exc)
+
+    def interrupted(self) -> None:
+        """The user has interrupted the program: nobody waits any more for what the workers run."""
+        if executor := self._executor():
+            executor._break("The program was interrupted.")
 
     def finish(self, at_once: bool) -> None:
         """Wait for the end of the workers, which is at hand, and leave nothing behind in Redis."""

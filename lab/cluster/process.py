@@ -22,7 +22,7 @@ from multiprocessing import context, process, spawn, util
 from typing import Any
 
 from lab import byvalue, mainmodule
-from lab.cluster import current
+from lab.cluster import current, environ
 from lab.errors import BrokerUnreachable, CannotLoad, KeyLost, LabError, NotEnoughSlots, NoWorkers, WrongKey
 from lab.fleet.engine import PROCESS_QUEUE, PROCESS_TASK
 from lab.program import shipped as program
@@ -391,5 +391,6 @@ def _preparation(popen: Popen, process_obj: Process) -> dict[str, Any]:
         "mailbox": popen._run.mailbox,
         "program": program.publish(popen._run),
         "runs_main": process_obj.runs_main,
+        "environ": environ.changes(),
         "prepare": {key: data[key] for key in kept if key in data},
     }

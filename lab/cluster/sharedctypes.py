@@ -292,6 +292,14 @@ class SharedArray(_Raw):
     def __iter__(self) -> Any:
         return iter(self[:])
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """What it holds now, for numpy; not to be written to unless a copy was asked for, as nobody else would see it."""
+        import numpy
+
+        now = numpy.array(numpy.ctypeslib.as_array(self.local()), dtype)
+        now.setflags(write=bool(copy))
+        return now
+
     def _index(self, index: int) -> int:
         if not -len(self) <= index < len(self):
             raise IndexError("invalid index")

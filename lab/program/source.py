@@ -125,9 +125,10 @@ class Own:
         return is_own(directory, self.root) and (directory in self.directories or os.path.isdir(directory))
 
     def has_module(self, name: str) -> bool:
-        """Whether there is a module or package of a top-level name beside the main module, among ``files``."""
+        """Whether there is a module or package of a top-level name beside the main module, or is that."""
         base = os.path.join(self.root, name)
-        return base + ".py" in self.files or os.path.join(base, "__init__.py") in self.files
+        there = self.files.__contains__ if self.files else os.path.isfile
+        return there(base + ".py") or there(os.path.join(base, "__init__.py"))
 
     def finder(self, path: str) -> OwnFinder:
         """The finder for a directory of the program; a hook for ``sys.path_hooks``."""

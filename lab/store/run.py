@@ -522,7 +522,11 @@ def _print(stream: str, text: str) -> None:
         return
     encoding = getattr(out, "encoding", None) or "utf-8"
     try:
-        out.write(text.encode(encoding, "replace").decode(encoding))
+        if any("\udc80" <= each <= "\udcff" for each in text) and (raw := getattr(out, "buffer", None)) is not None:
+            out.flush()
+            raw.write(text.encode("utf-8", "surrogateescape"))  # what is no text, as it was written
+        else:
+            out.write(text.encode(encoding, "replace").decode(encoding))
         out.flush()
     except (OSError, ValueError):
         return  # the terminal is gone; the program decides by itself whether it minds

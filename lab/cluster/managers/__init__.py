@@ -189,8 +189,6 @@ class BaseManager(managers.BaseManager):
         *,
         shutdown_timeout: float = 1.0,
     ) -> None:
-        if address is not None:
-            raise ValueError(f"a manager of the cluster has no address to choose, and {address!r} was given")
         self._ctx = ctx or current.context()
         self._address: Any = None
         self._state = State()

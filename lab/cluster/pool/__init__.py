@@ -23,6 +23,7 @@ On Redis, for a pool ``pool:ID``: list ``:calls``, list ``:results``, list ``:ta
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import os
 import signal
@@ -30,10 +31,12 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from functools import partial
 from multiprocessing import pool, util
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from lab import spans
@@ -70,6 +73,9 @@ class Pool(pool.Pool):
     runs_main = True
     """Whether its processes run the main module first, where they find what is called by its name."""
 
+    daemons = True
+    """Whether its processes are daemons, which have no children; those of a context that says otherwise are not."""
+
     spanned = True
     """Whether a call has a span of its own (``lab.spans``)."""
 
@@ -92,18 +98,16 @@ class Pool(pool.Pool):
         self._workers = context.cpu_count() if processes is None else processes
         self._useless: LabError | None = None  # why no worker can be set up
         self._recovering = threading.Lock()
-        self.Process = self._new_worker  # type: ignore[method-assign,assignment]
-        # The stdlib's context for the one thing that stays in this process: the pipe that wakes its threads.
-        local = multiprocessing.get_context("fork")
-        super().__init__(self._workers, initializer, initargs, maxtasksperchild, context=local)
+        super().__init__(self._workers, initializer, initargs, maxtasksperchild, context=_Workshop(self, context))
         context.pools.add(self)  # closing the context ends a pool that was left running
 
     def _setup_queues(self) -> None:
         self._calls = Calls(self._run, self._run.new_name("pool"), max(1, self._workers))
-        self._answers = Answers(self._calls, self._settle, self._ids)
-        self._ending = Ending(self._calls, self._ids)
+        ids = _weakly(self._ids, [])
+        self._answers = Answers(self._calls, _weakly(self._settle), ids)
+        self._ending = Ending(self._calls, ids)
         self._inqueue, self._outqueue = self._calls, self._answers
-        self._quick_put, self._quick_get = self._put, self._answers.get
+        self._quick_put, self._quick_get = _weakly(self._put), self._answers.get
 
     def _get_sentinels(self) -> list[Any]:
         return [self._change_notifier._reader]  # type: ignore[attr-defined]
@@ -248,6 +252,9 @@ class Pool(pool.Pool):
                 raise
             self._settle(task[0], task[1], (False, exc))
 
+    def interrupted(self) -> None:
+        """The user has interrupted the program; the workers end with it."""
+
     def end_calls(self, exc: CallEnded) -> list[PoolWorker]:
         """End all calls that were asked for until now, with an error, those that run too; the pool goes on.
 
@@ -266,12 +273,12 @@ class Pool(pool.Pool):
             worker.terminate()
         return ended
 
-    def _new_worker(self, _ctx: Any, *args: Any, **kwds: Any) -> PoolWorker:
-        worker = PoolWorker(*args, **{**kwds, "target": work})
-        worker.on_end = self._recover_once
+    def _new_worker(self, kind: type[PoolWorker], *args: Any, **kwds: Any) -> PoolWorker:
+        worker = kind(*args, **{**kwds, "target": work})
+        worker.on_end = _weakly(self._recover_once)
         worker.unusable, worker.runs_main = self._useless, self.runs_main
         if self._state != pool.INIT:  # type: ignore[attr-defined]  # closing too: its last calls may lose a worker
-            worker.on_failure = self._not_replaced
+            worker.on_failure = _weakly(self._not_replaced)
         return worker
 
     def _not_replaced(self, exc: LabError) -> None:
@@ -428,6 +435,45 @@ def failed_to_begin(worker: PoolWorker) -> WorkerLost:
 
 
 _OF_THE_POOL = ("on_end", "on_failure", "unusable", "_starting", "_sentinel")
+
+
+_NEVER = property(lambda _: False, lambda *_: None)
+
+
+class _Workshop:
+    """The context from which the stdlib's pool has its workers; all else in this process is the stdlib's own, as its pipe.
+
+    Excluded, by referring to the pool weakly here and in what its threads call: a pool that nobody has any more, and that
+    its own threads keep alive for ever, with its processes.
+    """
+
+    def __init__(self, owner: Pool, context: Any) -> None:
+        self._owner = weakref.ref(owner)
+        daemon: Any = inspect.getattr_static(context.Process, "daemon", None) if owner.daemons else _NEVER
+        own = isinstance(daemon, property) and daemon is not BaseProcess.daemon
+        self._kind = type("PoolWorker", (PoolWorker,), {"daemon": daemon}) if own else PoolWorker
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(multiprocessing.get_context("fork"), name)
+
+    def Process(self, *args: Any, **kwds: Any) -> PoolWorker:
+        """A worker."""
+        if (owner := self._owner()) is not None:
+            return owner._new_worker(self._kind, *args, **kwds)
+        worker = PoolWorker(*args, **kwds)  # the pool is just ending
+        worker.unusable = WorkerLost("The pool is gone.", "")
+        return worker
+
+
+def _weakly(method: Callable[..., Any], gone: Any = None) -> Callable[..., Any]:
+    """A method, for somebody who is not to keep its object alive; when that is gone, it returns what it is told here."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*args: Any, **kwds: Any) -> Any:
+        bound = reference()
+        return gone if bound is None else bound(*args, **kwds)
+
+    return call
 
 
 class PoolWorker(Process):
