@@ -56,7 +56,7 @@ class Placement:
         self._store = Store(settings.broker_url)  # without patience, as it speaks in the worker's own loop
         self._key = host_key(settings.host)
         self._our_turn = False
-        self._ask_at = 0.0
+        self._ask_at = self._wakes_at = 0.0
         self._left_since = 0.0
         self._lacks, self._looked_at, self._looked_with = "", 0.0, 0
 
@@ -79,6 +79,16 @@ class Placement:
     def may_ask(self) -> bool:
         """Whether to look for a message at all, now."""
         return time.monotonic() >= self._ask_at and self._has_room()
+
+    def look_again(self, loop: Any) -> None:
+        """There is no room: have the loop, which nothing else may wake, look again in a while.
+
+        Args:
+            loop: The worker's event loop, None as long as there is none.
+        """
+        if loop is not None and self._lacks and (now := time.monotonic()) >= self._wakes_at:
+            self._wakes_at = now + LOOK
+            loop.call_later(LOOK, lambda: None)
 
     def may_take(self) -> bool:
         """Whether to take one, if there is one; else this host only waits for one to come."""
@@ -115,7 +125,7 @@ class Placement:
 
     def _has_room(self) -> bool:
         running, now = self.running(), time.monotonic()
-        if now >= self._looked_at + LOOK or (running != self._looked_with and not self._lacks):
+        if now >= self._looked_at + LOOK or running != self._looked_with:
             before, self._looked_at, self._looked_with = self._lacks, now, running
             self._lacks = lacking(running, self._settings.most_processes)
             if self._lacks != before:
@@ -137,7 +147,10 @@ class QoS(transport.QoS):
     def can_consume(self) -> bool:
         """Whether to ask for a message now."""
         placement = self.channel.placement
-        return placement is None or not self.channel._lends() or placement.may_ask()
+        if placement is None or not self.channel._lends() or placement.may_ask():
+            return True
+        placement.look_again(self.channel.connection.loop)
+        return False
 
 
 class Channel(transport.Channel):

@@ -493,7 +493,7 @@ def _end(executor: weakref.ref[ClusterExecutor], made: list[_Workers]) -> None:
     if alive := executor():
         alive.shutdown()  # the interpreter ends: first what was submitted, as in the stdlib
     for workers in made if alive is None else ():
-        workers.close()  # it was garbage, so nothing was under way: every call in the pool refers to it
+        workers.close_and_stay()  # it was garbage, so nothing was under way: every call in the pool refers to it
 
 
 def _check(max_workers: int | None, initializer: Any, max_tasks: Any) -> None:

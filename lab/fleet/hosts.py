@@ -100,7 +100,7 @@ def _list_hosts(store: Redis, kind: str) -> list[HostInfo]:
     *hashes, taken = store.pipeline(
         [("HGETALL", host_key(name, kind)) for name in names] + [("ZRANGEBYSCORE", BUSY, now, "+inf")]
     )
-    busy = [member.decode(errors="replace").partition(" ")[0] for member in taken]
+    busy = [] if kind else [member.decode(errors="replace").partition(" ")[0] for member in taken]
     hosts = []
     for name, flat in zip(names, hashes, strict=True):
         with suppress(KeyError, ValueError):

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 
 from lab.errors import ProgramTooLarge
 from lab.program import shipped, source
@@ -28,13 +28,22 @@ def foreign(root: str, main: str | bytes) -> set[str]:
         main: The main module's file; its name, if it is run by that; or its source, if it has no file.
     """
     with _beginning_with(root):
-        collector = shipped.Collector(root)
-        with suppress(ProgramTooLarge):  # it is said when the program is sent
-            collector.begin(main)
-            collector.follow()
-        sources = [*collector.files.values(), *([main] if isinstance(main, bytes) else [])]
-        named = {name for data in sources for name in needed(data)}
-        return {name for name in named - sys.stdlib_module_names - OURS if _of_others(name, root)}
+        return {name for name in _named(root, main) if _of_others(name, root)}
+
+
+def lacking(root: str, main: str | bytes) -> set[str]:
+    """The top-level modules that a program imports, and that are neither its own nor installed here; likewise."""
+    with _beginning_with(root):
+        return {name for name in _named(root, main) if _found(name) is None}
+
+
+def _named(root: str, main: str | bytes) -> set[str]:
+    collector = shipped.Collector(root)
+    with suppress(ProgramTooLarge):  # it is said when the program is sent
+        collector.begin(main)
+        collector.follow()
+    sources = [*collector.files.values(), *([main] if isinstance(main, bytes) else [])]
+    return {name for data in sources for name in needed(data)} - sys.stdlib_module_names - OURS
 
 
 @contextmanager
@@ -50,14 +59,17 @@ def _beginning_with(root: str) -> Iterator[None]:
 
 def _of_others(name: str, root: str) -> bool:
     """Whether a module is installed here."""
-    try:
-        spec = PathFinder.find_spec(name)
-    except (ImportError, ValueError):
-        return False
-    if spec is None:
+    if (spec := _found(name)) is None:
         return False
     places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
     return not any(source.is_own(os.path.abspath(place), root) for place in places)
+
+
+def _found(name: str) -> ModuleSpec | None:
+    try:
+        return PathFinder.find_spec(name)
+    except (ImportError, ValueError):
+        return None
 
 
 def needed(data: bytes) -> Iterator[str]:

@@ -56,6 +56,8 @@ def read(path: str | Path) -> Trace:
         raise NoTrace(
             f"{str(path)!r}, line {number or 1}, is not as it should be: {exc!r}.", "Record it again."
         ) from exc
+    if (whole := header.get("events", len(events))) != len(events):
+        raise NoTrace(f"{str(path)!r} has {len(events)} of {whole} events: it was cut.", "Record it again.")
     runs = header.pop("runs", [])
     about = {name: value for name, value in header.items() if name not in ("format", "schema", "events")}
     return Trace(runs, events, about)

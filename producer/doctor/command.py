@@ -123,7 +123,7 @@ def rooms(script: str) -> list[Room]:
         settings = Settings.from_env(environ)
     except BadSettings:
         settings = None
-    here = machine.Machine(embedded=not environ.get("CROSSHOST_BROKER_URL"))
+    here = machine.Machine(embedded=not environ.get("CROSSHOST_BROKER_URL"), script=script)
     found = [
         Room("this machine", lambda: all_of(machine.CHECKS, here)),
         own,

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lab.concepts._shared import cores
+from lab.program import imports
 from producer.doctor.finding import Check, Finding, fine, note, wrong
 
 OLDEST = (3, 11)
@@ -29,10 +30,12 @@ class Machine:
 
     Attributes:
         embedded: Whether commands start a fleet on it, as no broker is set.
+        script: A program that is to run here; empty for none.
         shm: Where memory that processes share lies.
     """
 
     embedded: bool
+    script: str = ""
     shm: str = "/dev/shm"  # noqa: S108 - it is looked at
 
 
@@ -47,6 +50,19 @@ def python(_machine: Machine) -> Iterator[Finding]:
     yield fine(
         f"{platform.python_implementation()} {here} on {platform.system()} {platform.machine()}, {cores()} cores"
     )
+
+
+def modules(machine: Machine) -> Iterator[Finding]:
+    """Whether what a script imports is installed."""
+    if not machine.script:
+        return
+    path = os.path.realpath(machine.script)
+    if lacks := sorted(imports.lacking(os.path.dirname(path), path)):
+        names = ", ".join(lacks)
+        yield wrong(f"{machine.script} imports {names}, which this Python does not find.", "It ends at that import.",
+                    f"{sys.executable} -m pip install {' '.join(lacks)}")  # fmt: skip
+    else:
+        yield fine(f"what {machine.script} imports is installed")
 
 
 def open_files(_machine: Machine) -> Iterator[Finding]:
@@ -213,5 +229,5 @@ def load(_machine: Machine) -> Iterator[Finding]:
 
 
 CHECKS: list[Check] = [
-    python, open_files, processes, memory, load, shared_memory, locks_between_processes, temporary_files, valkey,
+    python, modules, open_files, processes, memory, load, shared_memory, locks_between_processes, temporary_files, valkey,
 ]  # fmt: skip

@@ -333,6 +333,21 @@ def look(check: Any, subject: Any) -> Findings:
     return [vars(finding) for finding in check(subject)]
 
 
+def test_what_a_script_imports_and_is_not_installed_is_named(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    (tmp_path / "beside.py").write_text("import nowhere_b\n")
+    script.write_text(
+        "import json, pytest, beside, nowhere_a\ntry:\n    import nowhere_c\nexcept ImportError:\n    pass\n"
+    )
+    (found,) = machine.modules(machine.Machine(True, script=str(script)))
+    assert (found.level, found.what) == (
+        "wrong", f"{script} imports nowhere_a, nowhere_b, which this Python does not find.",
+    )  # fmt: skip
+    script.write_text("import json, pytest\n")
+    (found,) = machine.modules(machine.Machine(True, script=str(script)))
+    assert found.level == "fine"
+
+
 def test_shared_memory_that_is_not_there_is_named(tmp_path: Path) -> None:
     there = machine.Machine(embedded=True, shm=str(tmp_path / "nowhere"))
     named(look(machine.shared_memory, there), WRONG, "There is no shared memory")

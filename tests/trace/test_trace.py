@@ -589,6 +589,16 @@ def test_a_file_has_one_header_and_a_line_for_each_event(tmp_path: Path) -> None
     assert file.read(tmp_path / "t.jsonl") == trace
 
 
+def test_a_trace_that_was_cut_between_two_lines_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    event = Event(t=1, who="host/1/1", event="started")
+    file.write(Trace([], [event, event], {}), path)
+    assert len(file.read(path).events) == 2
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(file.NoTrace, match="1 of 2 events"):
+        file.read(path)
+
+
 @pytest.mark.parametrize("content", ["", "{}", "not json", '{"format": "crosshost trace", "schema": 99}',
                                      '{"format": "crosshost trace", "schema": 1}\n{"t": "x"}'])  # fmt: skip
 def test_what_is_no_trace_is_refused_in_words(content: str, tmp_path: Path) -> None:

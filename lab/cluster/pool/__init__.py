@@ -252,6 +252,12 @@ class Pool(pool.Pool):
                 raise
             self._settle(task[0], task[1], (False, exc))
 
+    def close_and_stay(self) -> None:
+        """Close, and be there until the workers have ended by themselves, though nobody has the pool any more."""
+        handler: Any = self._worker_handler  # type: ignore[attr-defined]
+        handler.pool = self  # a thread that runs is not collected, nor what it refers to
+        self.close()
+
     def interrupted(self) -> None:
         """The user has interrupted the program; the workers end with it."""
 
