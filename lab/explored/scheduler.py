@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TextIO
+from typing import Any, NoReturn, Protocol, TextIO
 
 from lab.errors import LabError
 from lab.explored import clock
@@ -56,6 +56,7 @@ class Worker:
         clock: Its virtual time.
         printed: What it wrote to stdout.
         error: What ended it, if it was an exception.
+        left: The exit code that it gave ``os._exit``; None if it did not call that.
         at_end: Called when it has ended, however.
     """
 
@@ -68,6 +69,7 @@ class Worker:
     ended: bool = False
     killed: bool = False
     code: int | None = None
+    left: int | None = None
     printed: io.StringIO = field(default_factory=io.StringIO)
     error: BaseException | None = None
     error_at: Place | None = None
@@ -182,7 +184,7 @@ class Scheduler:
         streams = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = _Streams(streams[0]), _Streams(streams[1], kept=False)
         try:
-            with clock.virtual(worker_or_none, self._sleep, self._signal), _quiet_threads():
+            with clock.virtual(worker_or_none, self._sleep, self._signal, self._leave), _quiet_threads():
                 self._run_main(main, program)
                 self._unwind()
         finally:
@@ -203,6 +205,8 @@ class Scheduler:
             pass
         except CannotExplore as exc:
             self._fail(exc)
+        if main.left is not None:
+            main.code, main.error = main.left, None
 
     def _keep(self, value: Any) -> int:
         self.value = value
@@ -275,7 +279,7 @@ class Scheduler:
     def perform(self, op: Operation, child: str = "") -> Any:
         """Do an operation when the strategy says so; what it returns."""
         me = current()
-        if self.verdict or me.killed or me.ended:
+        if self.verdict or me.killed or me.ended or me.left is not None:
             raise Abandoned
         op.where = calling_line()
         me.pending = op
@@ -295,6 +299,19 @@ class Scheduler:
                 worker.process._end(number)
                 return
         raise ProcessLookupError(3, "No such process")
+
+    def _leave(self, code: int) -> NoReturn:
+        """``os._exit``: end the worker that calls where it stands. The main one ends the run, and what others still do."""
+        me = current()
+        if me.key == "main":
+            everything = tuple(one.touch(True) for one in self.objects.values())
+            self.perform(Operation("exit", lambda: None, everything))
+            me.left = code & 0xFF
+            self._stop("ended")
+        elif self.ends_matter:
+            self.perform(Operation("end", lambda: None, (me.process._life.touch(True),)))
+        me.left = code & 0xFF
+        raise Abandoned
 
     # Choosing
 
@@ -464,7 +481,7 @@ class Scheduler:
     def _done(self, me: Worker, op: Operation, child: str = "") -> Any:
         expired = not op.is_ready()
         step = Step(me.key, op.kind, op.touches, op.where, expired=expired, victim=op.victim, child=child)
-        if op.touches:
+        if op.touches and op.kind != "exit":
             step.label = self.objects[op.touches[0].key].label_of(op.touches[0].part)
         if not op.local and not expired:
             step.choice = self.choices
@@ -525,6 +542,8 @@ class Scheduler:
     def _end(self, worker: Worker) -> None:
         if worker.killed or self.verdict:  # whoever killed it has gone on already, or nobody goes on
             return
+        if worker.left is not None:
+            worker.code, worker.error = worker.left, None
         worker.ended, worker.pending = True, None
         self._live.remove(worker)
         for call in worker.at_end:
@@ -592,7 +611,7 @@ class _Streams(io.TextIOBase):
         worker = worker_or_none()
         if worker is None:
             return self._real.write(text)
-        if self._kept and not (worker.killed or active().verdict):
+        if self._kept and not (worker.killed or worker.left is not None or active().verdict):
             worker.printed.write(text)
         return len(text)
 

@@ -529,7 +529,9 @@ def result_of(scheduler: Scheduler) -> str:
             parts.append(text if worker.key == "main" else f"{worker.key}: {text}")
         if worker.ended and worker.code and not worker.killed:
             parts.append(f"{worker.key} exits with {worker.code}")
-    if (main := scheduler.workers["main"]).code:
+    if (main := scheduler.workers["main"]).left is not None:
+        parts.append(f"ends by os._exit({main.left})")
+    elif main.code:
         parts.append(f"exits with {main.code}")
     return "\n".join(parts) or "(prints nothing)"
 

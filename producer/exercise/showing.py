@@ -91,7 +91,7 @@ def after(found: Checked) -> str:
 
 
 def _explored(one: Explored) -> str:
-    with_args = f"In every order, with {' '.join(one.args)}"
+    with_args = f"In every order, with {' '.join(one.args)}" if one.args else "In every order"
     if one.found is None:
         return f"{with_args}: not run"
     how = "as it should" if one.fault is None else f"{one.found.bad:,} of {one.found.runs:,} runs go WRONG"

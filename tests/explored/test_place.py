@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import posix
 import queue
 import random
 import threading
@@ -133,6 +134,44 @@ def test_a_signal_reaches_a_process_of_the_program_or_nobody() -> None:
         return child.exitcode, False
 
     assert only_result(program) == "(-9, True)"
+
+
+def test_a_process_that_leaves_by_os_exit_does_nothing_more_and_holds_what_it_held() -> None:
+    def leave(lock: Any, value: Any) -> None:
+        with lock:
+            try:
+                value.value = 1
+                print("in")
+                os._exit(0x105)
+            finally:
+                print("out")
+                value.value = 2
+
+    def program(ctx: Any) -> None:
+        lock, value = ctx.Lock(), ctx.Value("i", 0)
+        child = ctx.Process(target=leave, args=(lock, value))
+        child.start()
+        child.join()
+        print(value.value, child.exitcode, lock.acquire(block=False))
+
+    assert only_result(program) == "1 5 False\nProcess-1: in\nProcess-1 exits with 5"
+
+
+def test_the_main_process_that_leaves_by_os_exit_ends_the_run_at_every_point_of_the_others() -> None:
+    def work(value: Any) -> None:
+        value.value = 1
+        print("done")
+
+    def program(ctx: Any) -> None:
+        value = ctx.Value("i", 0)
+        ctx.Process(target=work, args=(value,)).start()
+        try:
+            posix._exit(3)
+        finally:
+            print("not said")
+
+    left = "ends by os._exit(3)"
+    assert {outcome.text for outcome in explore(program).found} == {left, f"Process-1: done\n{left}"}
 
 
 def test_what_is_passed_is_a_copy() -> None:

@@ -333,6 +333,24 @@ def test_an_answer_that_computes_for_ever_is_ended_with_its_line(tmp_path: Path,
     assert "line 3:" in done.stdout or "line 4:" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import os; os._exit(0)", "line 1: os._exit(0) ends the program here"),
+        ("import os; os.execv('/bin/true', ['true'])", "with exit code 0, before there was a verdict"),
+        ("import os, signal; signal.raise_signal(9)", "with signal 9, before there was a verdict"),
+    ],
+)
+def test_an_answer_that_ends_whoever_grades_it_fails_with_a_sentence(
+    text: str, words: str, tmp_path: Path, state: Path
+) -> None:
+    answer(tmp_path, "lost_update", f"{text}\n")
+    done = producer("check", "lost_update.py", "--seed", "1", "--on", "threads", "--json", cwd=tmp_path, state=state)
+    said = json.loads(done.stdout)
+    assert (done.returncode, said["passed"]) == (1, False)
+    assert words in said["fault"]["sentence"]
+
+
 def test_it_is_checked_again_when_it_is_saved_and_ctrl_c_ends_it(tmp_path: Path, state: Path) -> None:
     file = answer(tmp_path, "first_join", load("first_join").start.read_text())
     log = tmp_path / "log"
