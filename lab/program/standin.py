@@ -85,6 +85,10 @@ class StandIn(MetaPathFinder, Loader):
             return True
         return bool(self.executors) and (module == "concurrent" or f"{module}.".startswith(f"{FUTURES}."))
 
+    def begin(self) -> None:
+        """Before a program is run once more in this process: nobody has set a start method yet."""
+        self._method = None
+
     def become(self, ctx: Any) -> None:
         """Offer another context of the same place from now on."""
         self.ctx = ctx

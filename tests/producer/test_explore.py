@@ -189,6 +189,17 @@ def test_a_right_script_ends_with_0(scripts: Path) -> None:
     assert "Nothing went wrong in any of them." in done.stdout
 
 
+def test_a_start_method_is_set_once_in_each_run(scripts: Path) -> None:
+    guard = 'if __name__ == "__main__":\n'
+    text = RIGHT.replace(guard, f"{guard}    multiprocessing.set_start_method('spawn')\n")
+    (scripts / "spawn.py").write_text(f"import multiprocessing\n{text}")
+    assert [(one["kind"], one["text"]) for one in explored(scripts / "spawn.py")["outcomes"]] == [("result", "4")]
+    text = text.replace(guard, f"{guard}    multiprocessing.set_start_method('spawn')\n")
+    (scripts / "twice.py").write_text(f"import multiprocessing\n{text}")
+    (outcome,) = explored(scripts / "twice.py")["outcomes"]
+    assert "RuntimeError: context has already been set in main" in outcome["text"]
+
+
 def test_a_deadlock_is_told_as_a_circle_with_both_lines(scripts: Path) -> None:
     text = producer("explore", "locks.py", cwd=scripts).stdout
     assert "Process-1 waits for b, held by Process-2, at line 6 (with b:)" in text
