@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import lab
+from lab.explored.connection import wait
 from lab.explored.scheduler import CannotExplore
 from lab.explored.search import explore
 from tests.explored.programs import together
@@ -204,6 +205,34 @@ def test_a_pipe_ends_when_nobody_is_left_to_send() -> None:
             return first, "end of file"
 
     assert only_result(program) == "('one', 'end of file')"
+
+
+def test_wait_gives_connections_and_sentinels_that_are_ready_and_gives_up_in_virtual_time() -> None:
+    def send(end: Any, go: Any) -> None:
+        go.acquire()
+        end.send("late")
+        go.acquire()
+
+    def program(ctx: Any) -> tuple[Any, ...]:
+        (mine, its), go = ctx.Pipe(), ctx.Semaphore(0)
+        child = ctx.Process(target=send, args=(its, go))
+        child.start()
+        both = [child.sentinel, mine]
+        found = [wait(both, timeout=0), wait(both, timeout=3)]
+        later = round(time.monotonic())
+        go.release()
+        found += [wait(both)]
+        mine.recv()
+        go.release()
+        found += [wait(both[:1], timeout=60)]
+        return found == [[], [], [mine], [child.sentinel]], later, round(time.monotonic())
+
+    assert only_result(program) == "(True, 3, 3)"
+
+
+def test_wait_takes_nothing_whose_order_is_not_known() -> None:
+    with pytest.raises(CannotExplore, match="is given a int"):
+        explore(lambda ctx: wait([1]))
 
 
 def test_a_bounded_queue_holds_back_and_a_joinable_one_counts() -> None:

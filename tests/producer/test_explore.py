@@ -200,6 +200,21 @@ def test_a_start_method_is_set_once_in_each_run(scripts: Path) -> None:
     assert "RuntimeError: context has already been set in main" in outcome["text"]
 
 
+def test_connection_wait_is_that_of_the_place_however_it_is_imported(scripts: Path) -> None:
+    text = COUNTER.replace(
+        "from multiprocessing import", "import multiprocessing.connection as c\nfrom multiprocessing import"
+    )
+    text = text.replace("range(2):\n        counter", "range(1):\n        counter").replace(
+        "    for worker in workers:\n        worker.join()\n",
+        "    for worker in workers:\n        assert c.wait([worker.sentinel]) == [worker.sentinel]\n",
+    )
+    (scripts / "waits.py").write_text(text)
+    assert {(one["kind"], one["text"]) for one in explored(scripts / "waits.py")["outcomes"]} == {
+        ("result", "1"),
+        ("result", "2"),
+    }
+
+
 def test_a_deadlock_is_told_as_a_circle_with_both_lines(scripts: Path) -> None:
     text = producer("explore", "locks.py", cwd=scripts).stdout
     assert "Process-1 waits for b, held by Process-2, at line 6 (with b:)" in text
