@@ -204,7 +204,10 @@ class Pool:
             raise ValueError("Pool not running")
         numbers = [next(self._numbers) for _ in chunks]
         for number, calls in zip(numbers, chunks, strict=True):
-            self._tasks.put((number, function, calls))
+            try:
+                self._tasks.put((number, function, calls))
+            except Exception as exc:  # noqa: BLE001 - it is told to whoever asks for the result, as what does not pickle is
+                self._answers.put(number, [(False, exc)])
         span = range(numbers[0], numbers[-1] + 1) if numbers else range(0)
         result = AsyncResult(self, span, single, callback, failed)
         if callback or failed:

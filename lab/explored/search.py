@@ -503,19 +503,23 @@ def outcome_of(scheduler: Scheduler) -> Outcome:
     """How a run went."""
     failed = [worker for worker in scheduler.workers.values() if worker.error is not None]
     if scheduler.verdict == "deadlock":
-        return Outcome("deadlock", _deadlock_text(scheduler))
+        after = "".join(f", after {_raised(worker)}" for worker in failed)
+        return Outcome("deadlock", _deadlock_text(scheduler) + after)
     if scheduler.verdict == "no progress":
         return Outcome("no progress", f"goes round and round at {_lines(scheduler.round_lines)}")
     if scheduler.verdict == "too long":
         return Outcome("too long", f"not ended after {scheduler.max_steps} steps")
     if failed:
         worker = failed[0]
-        error = worker.error
-        kind = "claim" if isinstance(error, AssertionError) else "raised"
-        words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        at = f" at line {worker.error_at[1]}" if worker.error_at else ""
-        return Outcome(kind, f"{words} in {worker.key}{at}")
+        return Outcome("claim" if isinstance(worker.error, AssertionError) else "raised", _raised(worker))
     return Outcome("result", result_of(scheduler))
+
+
+def _raised(worker: Worker) -> str:
+    error = worker.error
+    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    at = f" at line {worker.error_at[1]}" if worker.error_at else ""
+    return f"{words} in {worker.key}{at}"
 
 
 def result_of(scheduler: Scheduler) -> str:

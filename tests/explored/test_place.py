@@ -316,6 +316,62 @@ def test_a_pool_maps_in_every_order() -> None:
     assert {outcome.text for outcome in found.found} == {"([0, 1, 4], [4], 25)"}
 
 
+def refused(call: Any, *args: Any) -> str:
+    try:
+        call(*args)
+    except RuntimeError as exc:
+        return str(exc).partition(" objects should only be shared between processes through inheritance")[0]
+    return ""
+
+
+def test_what_is_only_inherited_is_not_sent() -> None:
+    def program(ctx: Any) -> list[str]:
+        queue, (mine, _), pool, shared = ctx.Queue(), ctx.Pipe(), ctx.Pool(1), ctx.Manager().list()
+        with pool:
+            return [
+                *(refused(queue.put, one) for one in (ctx.Lock(), [ctx.RLock()], ctx.Event(), ctx.Value("i", 0))),
+                *(refused(mine.send, one) for one in (ctx.BoundedSemaphore(1), ctx.RawValue("i", 0), ctx.Barrier(2))),
+                refused(pool.map, len, [ctx.Lock()]),
+                refused(pool.apply_async(len, (ctx.Queue(),)).get),
+                refused(shared.append, ctx.Condition()),
+            ]
+
+    names = ["Lock", "RLock", "Condition", "Synchronized", "BoundedSemaphore", "c_int", "Condition"]
+    assert only_result(program, limit=50) == str([*names, "Lock", "Queue", "Condition"])
+
+
+def test_who_waits_for_what_was_refused_is_told_with_the_reason() -> None:
+    def program(ctx: Any) -> None:
+        queue = ctx.Queue()
+        ctx.Process(target=queue.get).start()
+        queue.put(ctx.Lock())
+
+    (outcome,) = explore(program).found
+    assert outcome.kind == "deadlock"
+    assert "Process-1 waits for queue (get)" in outcome.text
+    assert ", after RuntimeError: Lock objects should only be shared between processes through inheritance in main" in (
+        outcome.text
+    )
+
+
+def test_what_is_managed_and_ends_of_pipes_are_sent_and_all_of_them_inherited() -> None:
+    def work(queue: Any, lock: Any, value: Any) -> None:
+        end, managed, managed_lock, managed_queue = queue.get()
+        with lock, managed_lock:
+            managed.append(value.value)
+        managed_queue.put(managed[0])
+        end.send(managed_queue.get())
+
+    def program(ctx: Any) -> int:
+        queue, manager, (mine, its) = ctx.Queue(), ctx.Manager(), ctx.Pipe()
+        child = ctx.Process(target=work, args=(queue, ctx.Lock(), ctx.Value("i", 7)))
+        child.start()
+        queue.put((its, manager.list(), manager.Lock(), manager.Queue()))
+        return int(mine.recv())
+
+    assert only_result(program) == "7"
+
+
 def test_a_managed_list_in_a_dict_is_a_copy_and_so_loses_updates() -> None:
     def append(managed: Any, number: int) -> None:
         inner = managed["k"]
