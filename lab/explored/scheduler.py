@@ -17,15 +17,16 @@ from typing import Any, NoReturn, Protocol, TextIO
 
 from lab.errors import LabError
 from lab.explored import clock
-from lab.explored.naming import SKIPPED, Names, calling_line
+from lab.explored.naming import SKIPPED, Names, calling_line, own_line
 from lab.explored.operation import Operation, Place, Step
+from lab.explored.pace import Pace, raise_in
 
 ROUNDS = 5
 """How often the same steps must lead back to the same state before that counts as no progress."""
 SEEN = 3
 """How often a worker may come back to the same state before others must go first."""
 PATIENCE = 60.0
-"""Real seconds that one worker may compute between two operations."""
+"""Real seconds that who ends another worker waits for its thread."""
 UNWINDING = 10.0
 """Real seconds that a worker whose run is over has for its ``finally``."""
 
@@ -133,11 +134,13 @@ class Scheduler:
 
     Attributes:
         trace: The steps that were done.
-        verdict: How it went: ``ended``, ``deadlock``, ``no progress``, ``too long``, ``given up``.
+        verdict: How it went: ``ended``, ``deadlock``, ``no progress``, ``too long``, ``endless``,
+            ``given up``.
         saw_ends: Whether the program has asked whether a worker is alive.
         stuck: What each worker was about to do when the run ended: at a deadlock, what it waits for.
         cut_off: What terminated workers were about to do.
         round_lines: The lines of the steps that are repeated for ever.
+        endless: Who computes for ever, and where.
     """
 
     def __init__(
@@ -155,6 +158,7 @@ class Scheduler:
         self.stuck: dict[str, Operation] = {}
         self.cut_off: dict[str, Operation] = {}
         self.round_lines: set[int] = set()
+        self.endless = ""
         self.failure: BaseException | None = None
         self._live: list[Worker] = []
         self._chosen: Worker | None = None
@@ -185,7 +189,9 @@ class Scheduler:
         sys.stdout, sys.stderr = _Streams(streams[0]), _Streams(streams[1], kept=False)
         try:
             with clock.virtual(worker_or_none, self._sleep, self._signal, self._leave), _quiet_threads():
-                self._run_main(main, program)
+                with suppress(Abandoned), Pace(self._got_to, self._give_up):
+                    self._run_main(main, program)
+                raise_in(main.thread, None)
                 self._unwind()
         finally:
             sys.stdout, sys.stderr = streams
@@ -228,6 +234,27 @@ class Scheduler:
         self._stop("given up")
         self.failure = self.failure or exc
 
+    def _runs(self) -> Worker | None:
+        """Who is neither about to do something nor ended."""
+        return next((worker for worker in list(self._live) if worker.pending is None), None)
+
+    def _got_to(self) -> Any:
+        return len(self.trace), self._runs()
+
+    def _give_up(self, seconds: float) -> None:
+        """End the run whose worker computes for ever. Called from outside."""
+        worker = self._runs()
+        frame = sys._current_frames().get(worker.thread.ident or 0) if worker and worker.thread else None
+        if worker is None or frame is None:
+            return
+        if not self.verdict:
+            line = own_line(frame)[1]
+            self.endless = f"{worker.key} has computed for {seconds:.0f} s without an operation at line {line}"
+            self._stop("endless")
+        raise_in(worker.thread, Abandoned)
+        if worker.key != "main":
+            self.workers["main"].gate.release()
+
     def _unwind(self) -> None:
         """End the threads that are left, one at a time: what they do in ``finally`` must not run side by side either."""
         for worker in list(self._live):
@@ -238,7 +265,9 @@ class Scheduler:
             thread.join(UNWINDING)
             if thread.is_alive():
                 self._fail(
-                    CannotExplore(
+                    CannotExplore(f"{self.endless}, and does not end.")
+                    if self.endless
+                    else CannotExplore(
                         f"{worker.key} does not end when its run is over.", "Does it catch every exception, in a loop?"
                     )
                 )
@@ -335,20 +364,7 @@ class Scheduler:
             worker.gate.release()
 
     def _park(self, me: Worker) -> None:
-        if me.key != "main":
-            me.gate.acquire()
-            return
-        before = -1
-        while not me.gate.acquire(timeout=PATIENCE):
-            if before == len(self.trace):  # nobody has done anything for so long
-                self._fail(
-                    CannotExplore(
-                        f"A process computes for more than {PATIENCE:.0f} s between two operations.",
-                        "Explore it with less work.",
-                    )
-                )
-                return
-            before = len(self.trace)
+        me.gate.acquire()
 
     def _next_or_stop(self) -> Worker | None:
         try:

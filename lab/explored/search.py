@@ -31,7 +31,7 @@ class Outcome:
 
     Attributes:
         kind: ``result``, ``claim`` (an assert, or a claim of a concept), ``raised``, ``deadlock``, ``no progress``,
-            ``too long``.
+            ``too long``, ``endless``.
         text: The result, or what went wrong.
     """
 
@@ -373,8 +373,12 @@ class Explorer:
         reduced = found.bound is None
         tree = Tree(reduced, found.bound)
         half = found.limit if not reduced else (found.limit + 1) // 2
-        if reduced and self._run(Given([])).choices > LONGEST:
-            half = 0
+        if reduced:
+            first = self._run(Given([]))
+            if first.verdict == "endless":
+                found.add(self._made(first))
+                return found
+            half = 0 if first.choices > LONGEST else half
         found.complete = self._search(tree, found, half)
         if found.complete:
             found.orders = self._counted(found)
@@ -382,7 +386,7 @@ class Explorer:
             self._draw(found, found.limit - found.runs)
         if not found.runs:
             raise CannotExplore("0 orders were explored.", "Allow more of them with --limit.")
-        if self._compared:
+        if self._compared and not any(outcome.kind == "endless" for outcome in found.found):
             found.serial, found.all_serial = self._serial(20 if half == 0 else 200)
         return found
 
@@ -397,11 +401,16 @@ class Explorer:
                 run = self._made(scheduler)
                 run.orders = history.orders(self._most_states) if history else 1
                 found.add(run)
+            if scheduler.verdict == "endless":
+                return False
             if not tree.end(scheduler, history):
                 return True
         return False
 
     def _known(self, found: Exploration) -> bool:
+        """Whether it is known that it goes wrong, and no more runs are worth their time."""
+        if any(outcome.kind == "endless" for outcome in found.found):
+            return True
         return self._enough is not None and found.bad >= self._enough
 
     def _counted(self, found: Exploration) -> int | None:
@@ -437,6 +446,8 @@ class Explorer:
 
     def shortest(self, outcome: Outcome, known: Run, limit: int = 1000) -> Run:
         """A run of this outcome with as few preemptions as there are, as far as ``limit`` runs can tell; with its details."""
+        if outcome.kind == "endless":
+            return known
         if len(known.choices) > LONGEST:
             limit = 20
         for bound in range(min(known.preemptions, 3)):
@@ -509,6 +520,8 @@ def outcome_of(scheduler: Scheduler) -> Outcome:
         return Outcome("no progress", f"goes round and round at {_lines(scheduler.round_lines)}")
     if scheduler.verdict == "too long":
         return Outcome("too long", f"not ended after {scheduler.max_steps} steps")
+    if scheduler.verdict == "endless":
+        return Outcome("endless", scheduler.endless)
     if failed:
         worker = failed[0]
         return Outcome("claim" if isinstance(worker.error, AssertionError) else "raised", _raised(worker))

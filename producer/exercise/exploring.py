@@ -144,7 +144,7 @@ def explore(exercise: Exercise, file: Path, args: Args, seed: int = 0, limit: in
             found = explorer.explore(None, seed, limit)
             run = shortest(explorer, found)
         except LabError as exc:
-            return Explored(args, None, program, Fault("cannot be explored", exc.message))
+            return Explored(args, None, program, Fault("cannot be explored", exc.message, _line_in(exc.message)))
     graded = Explored(args, found, program)
     if run is not None:
         assert judge.last is not None

@@ -56,7 +56,7 @@ def main(file: str, place: str, status_file: str) -> None:
     if place == "cluster":
         real.connect()
     ctx = TurnContext(real, schedule)
-    if schedule.kind in ("deadlock", "no progress", "too long"):
+    if schedule.kind in ("deadlock", "no progress", "too long", "endless"):
         threading.Thread(target=_watch, args=(ctx, status), daemon=True).start()
     result = _run(schedule, ctx)
     sys.stdout.flush()

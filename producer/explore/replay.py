@@ -105,7 +105,7 @@ def _once(file: str, schedule: Schedule, place: str, variables: dict[str, str]) 
 def _judged(schedule: Schedule, how: str, out: str, err: str, code: int | None) -> Went:
     if "Diverged" in err or how == "diverged":
         return Went("diverged", _last(err), False)
-    if schedule.kind == "deadlock":
+    if schedule.kind in ("deadlock", "endless"):
         return Went(how, "", how == "stuck")
     if schedule.kind in (
         "no progress",

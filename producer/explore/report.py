@@ -20,6 +20,7 @@ KINDS = {
     "deadlock": "DEADLOCK",
     "no progress": "NO PROGRESS",
     "too long": "TOO LONG",
+    "endless": "NO END",
 }
 
 

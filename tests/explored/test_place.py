@@ -8,6 +8,7 @@ import os
 import posix
 import queue
 import random
+import re
 import threading
 import time
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 import lab
+from lab.explored import pace
 from lab.explored.connection import wait
 from lab.explored.scheduler import CannotExplore
 from lab.explored.search import explore
@@ -385,6 +387,32 @@ def test_a_managed_list_in_a_dict_is_a_copy_and_so_loses_updates() -> None:
             return len(managed["k"])
 
     assert {outcome.text for outcome in explore(program).found} == {"1", "2"}
+
+
+@pytest.mark.parametrize("where", ["main", "Process-1"])
+def test_who_computes_for_ever_ends_the_exploration_and_is_named(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "PATIENCE", 1.0)
+
+    def compute(value: Any) -> None:
+        value.value = 1
+        while True:
+            pass
+
+    def program(ctx: Any) -> None:
+        value = ctx.Value("i", 0)
+        if where == "main":
+            compute(value)
+        together(ctx, (compute, (value,)), (compute, (value,)))
+
+    before = threading.active_count()
+    found = explore(program)
+    ((outcome, runs),) = found.found.items()
+    assert (outcome.kind, runs, found.complete) == ("endless", 1, False)
+    line = compute.__code__.co_firstlineno + 2
+    assert re.fullmatch(
+        rf"{where} has computed for \d s without an operation at line ({line}|{line + 1})", outcome.text
+    )
+    assert threading.active_count() == before
 
 
 def test_a_process_that_swallows_everything_still_ends_with_its_run() -> None:
