@@ -188,6 +188,7 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     """Those of the connections and sentinels that are ready, waiting at most ``timeout`` seconds for the first one."""
     objects = list(object_list)
+    active().unforced = "connection.wait"
     for one in objects:
         if not isinstance(one, (Connection, Sentinel)):
             raise CannotExplore(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from lab.explored import pool, queues, sharedctypes, synchronize
+from lab.explored.scheduler import active
 from lab.explored.shared import Packed, Shared, short
 
 READS = {
@@ -146,6 +147,9 @@ def _sent(make: Callable[..., Any]) -> Any:
 
 class Manager:
     """Makes managed objects; there is no process behind them that could end."""
+
+    def __init__(self) -> None:
+        active().unforced = "a Manager"
 
     Namespace, Pool = NamespaceProxy, pool.Pool
     Queue, JoinableQueue = _sent(queues.Queue), _sent(queues.JoinableQueue)

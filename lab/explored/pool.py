@@ -14,6 +14,7 @@ from typing import Any
 
 from lab.explored.process import Process
 from lab.explored.queues import SimpleQueue
+from lab.explored.scheduler import active
 from lab.explored.shared import Packed, Shared
 
 _ENOUGH = None
@@ -188,6 +189,7 @@ class Pool:
         if processes is not None and processes < 1:
             raise ValueError("Number of processes must be at least 1")
         del maxtasksperchild
+        active().unforced = "a Pool"
         self._tasks, self._answers = SimpleQueue(), _Answers()
         self._tasks._items.label = "tasks"
         self._open, self._numbers = True, itertools.count()

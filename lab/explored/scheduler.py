@@ -141,6 +141,7 @@ class Scheduler:
         cut_off: What terminated workers were about to do.
         round_lines: The lines of the steps that are repeated for ever.
         endless: Who computes for ever, and where.
+        unforced: What the program uses whose turns cannot be forced on a place; empty if all can.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class Scheduler:
         self.stuck: dict[str, Operation] = {}
         self.cut_off: dict[str, Operation] = {}
         self.round_lines: set[int] = set()
-        self.endless = ""
+        self.endless = self.unforced = ""
         self.failure: BaseException | None = None
         self._live: list[Worker] = []
         self._chosen: Worker | None = None
@@ -332,6 +333,7 @@ class Scheduler:
     def _leave(self, code: int) -> NoReturn:
         """``os._exit``: end the worker that calls where it stands. The main one ends the run, and what others still do."""
         me = current()
+        self.unforced = self.unforced or "os._exit"
         if me.key == "main":
             everything = tuple(one.touch(True) for one in self.objects.values())
             self.perform(Operation("exit", lambda: None, everything))

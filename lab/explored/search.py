@@ -56,6 +56,7 @@ class Run:
         preemptions: How often a worker that could have gone on had to stand back.
         cycle: How many steps are repeated for ever, at the end.
         holds: At a deadlock, for each worker: what it is about to do, where; what it holds, since where.
+        unforced: What it uses whose turns cannot be forced on a place; empty if all can.
     """
 
     outcome: Outcome
@@ -65,6 +66,7 @@ class Run:
     preemptions: int = 0
     cycle: int = 0
     holds: list[Blocked] = field(default_factory=list)
+    unforced: str = ""
 
 
 @dataclass
@@ -489,6 +491,7 @@ class Explorer:
             preemptions=scheduler.preemptions,
             cycle=scheduler.cycle if scheduler.verdict == "no progress" else 0,
             holds=blocked(scheduler) if scheduler.verdict == "deadlock" else [],
+            unforced=scheduler.unforced,
         )
 
 

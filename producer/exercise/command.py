@@ -237,7 +237,7 @@ def _draw(checked: Checked, run: Run, program: Program, files: list[str]) -> lis
     with suppress(LabError, OSError):
         with output.written(files[0]):
             Path(files[0]).write_text(console.export_html(), encoding="utf-8")
-        if not any(step.kind == "answer" for step in run.trace):  # a pool's order cannot be forced
+        if not run.unforced:
             write_schedule(run, program, files[1])
     return [file for file in files if os.path.exists(file)]
 

@@ -53,10 +53,11 @@ def explore(
         output.write_json(report.as_json(found, program, bad))
     else:
         output.write_rich(report.show(found, program, bad))
-        if save:
-            output.write(
-                f"\nSaved to {save}. To force this order on a real place: producer replay {save} --on processes\n"
-            )
+        if save and shown:
+            how = f"To force this order on a real place: producer replay {save} --on processes"
+            if shown.unforced:
+                how = f"Its order can be read, and not forced on a real place, as it has turns of {shown.unforced}."
+            output.write(f"\nSaved to {save}. {how}\n")
         if page:
             output.write(f"\nWritten to {page}: open it in a browser, and go through the steps.\n")
     return ExitCode.CHECK_FAILED if found.wrong else ExitCode.OK

@@ -306,6 +306,30 @@ def test_an_edited_source_makes_a_saved_order_stale(scripts: Path) -> None:
     assert "The schedule is stale: counter.py was changed since it was saved." in done.stderr
 
 
+MANAGED = """
+from multiprocessing import Manager
+
+if __name__ == "__main__":
+    print(len(Manager().list([1])))
+"""
+
+
+def test_an_order_that_cannot_be_forced_is_saved_with_the_reason_and_refused(scripts: Path) -> None:
+    (scripts / "managed.py").write_text(MANAGED)
+    saved = producer("explore", "managed.py", "--save", "order.json", cwd=scripts)
+    assert "and not forced on a real place, as it has turns of a Manager." in saved.stdout
+    assert "producer replay" not in saved.stdout
+    done = producer("replay", "order.json", cwd=scripts)
+    assert done.returncode == 2
+    assert "The turns of a Manager can be explored, and not forced on a place." in done.stderr
+    schedule = json.loads((scripts / "order.json").read_text())
+    del schedule["unforced"]
+    (scripts / "order.json").write_text(json.dumps(schedule))
+    done = producer("replay", "order.json", "--on", "threads", "--times", "1", "--json", cwd=scripts)
+    (run,) = json.loads(done.stdout)["runs"]
+    assert (run["how"], run["text"]) == ("refused", "The turns of a Manager can be explored, and not forced.")
+
+
 def test_what_is_no_schedule_is_refused(scripts: Path) -> None:
     (scripts / "order.json").write_text("{}")
     done = producer("replay", "order.json", cwd=scripts)
