@@ -338,6 +338,7 @@ class Explorer:
         most_states: A run with more cuts than these is not worth counting its orders.
         enough: So many runs that went wrong are enough to know; None if all are wanted.
         compared: Whether results are compared with those of whole processes; needless where ``judge`` knows what is right.
+        told: Called after each run with how many there were.
     """
 
     def __init__(
@@ -348,10 +349,12 @@ class Explorer:
         most_states: int = MOST_STATES,
         enough: int | None = None,
         compared: bool = True,
+        told: Callable[[int], object] = lambda runs: None,
     ) -> None:
         self._program, self._judge, self._max_steps = program, judge or outcome_of, max_steps
         self._most_states, self._enough, self._compared = most_states, enough, compared
         self._ends_matter = False
+        self._told, self._runs = told, 0
 
     def explore(self, bound: int | None = None, seed: int = 0, limit: int = 2000) -> Exploration:
         """Search.
@@ -476,6 +479,8 @@ class Explorer:
     def _run(self, strategy: Strategy, detailed: bool = False, settled: bool = False) -> Scheduler:
         scheduler = Scheduler(strategy, self._max_steps, detailed, self._ends_matter)
         scheduler.run(self._program)
+        self._runs += 1
+        self._told(self._runs)
         if scheduler.saw_ends and not self._ends_matter and not settled:
             # The program asks whether a process is alive, so when one ends is a choice: again, from the beginning.
             self._ends_matter = True

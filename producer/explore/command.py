@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
 from lab.errors import ExitCode
 from lab.explored.search import Exploration, Explorer, Run
 from producer import output
 from producer.explore import report
 from producer.explore.program import Program
+from producer.progress import Progress
+
+EVERY = 0.2
+"""Seconds between two numbers that are shown."""
 
 
 def explore(
@@ -38,10 +48,11 @@ def explore(
     """
     program = Program(name, args)
     program.prepare()
-    explorer = Explorer(program.run, program.judge, max_steps)
-    found = explorer.explore(bound, seed, limit)
-    bad = shortest(explorer, found)
-    shown = bad or explorer.again(next(iter(found.examples.values())).choices) if save or page else None
+    with _shown(program, None if as_json else sys.stderr) as told:
+        explorer = Explorer(program.run, program.judge, max_steps, told=told)
+        found = explorer.explore(bound, seed, limit)
+        bad = shortest(explorer, found)
+        shown = bad or explorer.again(next(iter(found.examples.values())).choices) if save or page else None
     if save and shown:
         write_schedule(shown, program, save)
     if page and shown:
@@ -61,6 +72,24 @@ def explore(
         if page:
             output.write(f"\nWritten to {page}: open it in a browser, and go through the steps.\n")
     return ExitCode.CHECK_FAILED if found.wrong else ExitCode.OK
+
+
+@contextmanager
+def _shown(program: Program, stream: TextIO | None) -> Iterator[Callable[[int], None]]:
+    """Show, on a terminal, how many runs there were; what is yielded is to be called with their number."""
+    progress, shown = Progress(stream), time.monotonic()
+    progress.tick(f"{program.name}: in every order ...")
+
+    def told(runs: int) -> None:
+        nonlocal shown
+        if time.monotonic() - shown >= EVERY:
+            shown = time.monotonic()
+            progress.tick(f"{program.name}: in every order, {output.counted(runs, 'run')} ...")
+
+    try:
+        yield told
+    finally:
+        progress.clear()
 
 
 def shortest(explorer: Explorer, found: Exploration) -> Run | None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from lab.program import source
+from producer.explore import command
 from tests import ROOT
 
 COUNTER = """
@@ -230,6 +232,21 @@ def test_an_assert_that_fails_is_counted(scripts: Path) -> None:
         ("claim", "AssertionError: 3 in main at line 15", 32),
         ("result", "(prints nothing)", 6),
     }
+
+
+def test_on_a_terminal_it_says_how_far_it_has_got(
+    scripts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "EVERY", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with source.restored():
+        command.explore(str(scripts / "locks.py"), (), None, 0, 2000, 2000, None, False)
+    shown = capsys.readouterr().err
+    assert "locks.py: in every order, 1 runs ..." not in shown
+    assert "locks.py: in every order, 1 run ..." in shown
+    assert "locks.py: in every order, 2 runs ..." in shown
+    assert shown.endswith("\r\x1b[2K")
 
 
 @pytest.mark.parametrize("args", [(), ("--limit", "12", "--seed", "5"), ("--bound", "1")])
