@@ -223,7 +223,10 @@ def _tell(checked: Checked, as_json: bool) -> None:
 
 
 def _picture(run: Run, program: Program) -> list[RenderableType]:
-    return [f"The shortest order in which it goes wrong ({len(run.choices)} steps):", *report.drawn(run, program)]
+    return [
+        f"The shortest order in which it goes wrong ({output.counted(len(run.choices), 'step')}):",
+        *report.drawn(run, program),
+    ]
 
 
 def _draw(checked: Checked, run: Run, program: Program, files: list[str]) -> list[str]:

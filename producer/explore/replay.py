@@ -145,7 +145,8 @@ def _lines(text: str) -> list[str]:
 def _show(schedule: Schedule, place: str, went: list[Went]) -> None:
     found = schedule.text if schedule.kind == "result" else f"{schedule.kind}: {schedule.text}"
     lines = [
-        f"{os.path.basename(schedule.program)} on {place}, {len(schedule.turns)} steps in the order that was saved.",
+        f"{os.path.basename(schedule.program)} on {place}, {output.counted(len(schedule.turns), 'step')}"
+        " in the order that was saved.",
         f"Explored, it ended so: {found}",
     ]
     for one in went:

@@ -360,6 +360,27 @@ def test_the_learner_deadlocks_it(scripts: Path) -> None:
     assert "You have broken it, in 2 steps: deadlock" in done.stdout
 
 
+def test_an_empty_line_is_no_answer_and_the_end_of_the_input_quits(scripts: Path) -> None:
+    done = producer("explore", "locks.py", "--play", cwd=scripts, typed="1\n\n2\n")
+    assert done.stdout.count("Type a number") == 2
+    assert "You have broken it, in 2 steps: deadlock" in done.stdout
+    done = producer("explore", "locks.py", "--play", cwd=scripts, typed="1\n")
+    assert done.returncode == 0
+    assert "You have broken it" not in done.stdout
+
+
+def test_one_of_a_thing_is_not_several_and_without_processes_there_is_nothing_to_order(scripts: Path) -> None:
+    (scripts / "plain.py").write_text("print('alone')\n")
+    text = producer("explore", "plain.py", cwd=scripts).stdout
+    assert "Explored: there is nothing to interleave, as no process is started; 1 run." in text
+    (scripts / "one.py").write_text(COUNTER.replace("in range(2)]", "in range(1)]"))
+    text = producer("explore", "one.py", cwd=scripts).stdout
+    assert "Explored: the only interleaving, in 1 run (equivalent orders are run once)." in text
+    text = producer("explore", "one.py", "--bound", "1", "--limit", "1", cwd=scripts).stdout
+    assert "Explored: the only interleaving with at most 1 preemption." in text
+    assert "Limit: 1 run." in text
+
+
 def test_the_learner_who_breaks_nothing_may_take_choices_back(scripts: Path) -> None:
     done = producer("explore", "locks.py", "--play", cwd=scripts, typed="1\n1\n" + "1\n" * 3 + "n\n")
     assert "as it should" in done.stdout
