@@ -99,6 +99,12 @@ def write_rich(parts: list[RenderableType], stream: TextIO | None = None) -> Non
     write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()), stream)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: ``1 process``, ``3 processes``."""
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def duration(seconds: float) -> str:
     """Seconds to three digits in the unit that reads best: ``210 ns``, ``134 us``, ``2.40 ms``, ``1.25 s``."""
     seconds = float(f"{seconds:.3g}")

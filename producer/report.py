@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from producer.catalogue import idea
-from producer.output import duration, plain
+from producer.output import counted, duration, plain
 from producer.places import left_out
 
 if TYPE_CHECKING:
@@ -86,12 +86,6 @@ def crew(result: Result) -> str:
     if result.place == "threads" or len(threads) > len(processes):
         words = f"{counted(len(threads), 'thread')} in {words}"
     return f"by {words}"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things in words: ``1 process``, ``3 processes``."""
-    plural = noun + ("es" if noun.endswith("s") else "s")
-    return f"{number} {noun if number == 1 else plural}"
 
 
 def _costs(runs: list[Run]) -> list[RenderableType]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lab.explored.operation import Operation
-from lab.explored.scheduler import Worker, active, current
+from lab.explored.scheduler import CannotExplore, Worker, active, current
 from lab.explored.shared import Handle, Packed, Shared
 
 
@@ -170,6 +170,13 @@ class Sentinel:
         """Whether the process has ended."""
         return self._worker.ended
 
+    def __eq__(self, other: object) -> bool:
+        """Whether it is of the same process: each time that one is asked for, it is the same number elsewhere."""
+        return isinstance(other, Sentinel) and self._worker is other._worker
+
+    def __hash__(self) -> int:
+        return hash(self._worker.path)
+
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     """Two ends of a pipe."""
@@ -181,6 +188,13 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     """Those of the connections and sentinels that are ready, waiting at most ``timeout`` seconds for the first one."""
     objects = list(object_list)
+    active().unforced = "connection.wait"
+    for one in objects:
+        if not isinstance(one, (Connection, Sentinel)):
+            raise CannotExplore(
+                f"connection.wait is given a {type(one).__name__}; only pipes and sentinels are ready in a known order.",
+                "Give it ends of a Pipe, and the sentinels of processes.",
+            )
     streams = {id(one): one._in() for one in objects if isinstance(one, Connection)}
 
     def ready() -> list[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from lab.explored import pool, queues, sharedctypes, synchronize
+from lab.explored.scheduler import active
 from lab.explored.shared import Packed, Shared, short
 
 READS = {
@@ -133,14 +134,28 @@ class NamespaceProxy(Shared):
         self._do("write", lambda: vars(self)["_names"].__setitem__(name, packed), note=lambda _: packed.show())
 
 
+def _sent(make: Callable[..., Any]) -> Any:
+    """What makes such an object that may be sent to any process, as a proxy may."""
+
+    def made(*args: Any, **kwargs: Any) -> Any:
+        one = make(*args, **kwargs)
+        one.inherited = ""
+        return one
+
+    return staticmethod(made)
+
+
 class Manager:
     """Makes managed objects; there is no process behind them that could end."""
 
-    Namespace = NamespaceProxy
-    Queue, JoinableQueue = queues.Queue, queues.JoinableQueue
-    Lock, RLock, Condition = synchronize.Lock, synchronize.RLock, synchronize.Condition
-    Semaphore, BoundedSemaphore = synchronize.Semaphore, synchronize.BoundedSemaphore
-    Event, Barrier, Pool = synchronize.Event, synchronize.Barrier, pool.Pool
+    def __init__(self) -> None:
+        active().unforced = "a Manager"
+
+    Namespace, Pool = NamespaceProxy, pool.Pool
+    Queue, JoinableQueue = _sent(queues.Queue), _sent(queues.JoinableQueue)
+    Lock, RLock, Condition = _sent(synchronize.Lock), _sent(synchronize.RLock), _sent(synchronize.Condition)
+    Semaphore, BoundedSemaphore = _sent(synchronize.Semaphore), _sent(synchronize.BoundedSemaphore)
+    Event, Barrier = _sent(synchronize.Event), _sent(synchronize.Barrier)
 
     def list(self, *args: Any) -> ListProxy:
         """A managed list."""
@@ -152,11 +167,11 @@ class Manager:
 
     def Value(self, typecode: str, value: Any, lock: Any = True) -> Any:
         """A value, without a lock as a manager's has none."""
-        return sharedctypes.make_value(typecode, value, lock=False)
+        return _sent(sharedctypes.make_value)(typecode, value, lock=False)
 
     def Array(self, typecode: str, sequence: Any, lock: Any = True) -> Any:
         """An array, without a lock as a manager's has none."""
-        return sharedctypes.make_array(typecode, sequence, lock=False)
+        return _sent(sharedctypes.make_array)(typecode, sequence, lock=False)
 
     def start(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing."""

@@ -6,6 +6,7 @@ import linecache
 import os
 import re
 import sys
+from types import FrameType
 
 from lab.explored.operation import Place
 
@@ -16,7 +17,11 @@ _ASSIGNED = re.compile(r"\s*(?:self\.)?(\w+(?:\s*,\s*\w+)*)\s*(?::[^=]+)?=(?!=)"
 
 def calling_line() -> Place:
     """The nearest line that is neither the place's nor the standard library's."""
-    frame = sys._getframe(1)
+    return own_line(sys._getframe(1))
+
+
+def own_line(frame: FrameType) -> Place:
+    """The same, of another place in the program than the one that calls."""
     while frame.f_back is not None:
         file = frame.f_code.co_filename
         if not file.startswith(SKIPPED) or any(part in file for part in _INSTALLED):

@@ -14,6 +14,7 @@ from typing import Any
 
 from lab.explored.process import Process
 from lab.explored.queues import SimpleQueue
+from lab.explored.scheduler import active
 from lab.explored.shared import Packed, Shared
 
 _ENOUGH = None
@@ -188,6 +189,7 @@ class Pool:
         if processes is not None and processes < 1:
             raise ValueError("Number of processes must be at least 1")
         del maxtasksperchild
+        active().unforced = "a Pool"
         self._tasks, self._answers = SimpleQueue(), _Answers()
         self._tasks._items.label = "tasks"
         self._open, self._numbers = True, itertools.count()
@@ -204,7 +206,10 @@ class Pool:
             raise ValueError("Pool not running")
         numbers = [next(self._numbers) for _ in chunks]
         for number, calls in zip(numbers, chunks, strict=True):
-            self._tasks.put((number, function, calls))
+            try:
+                self._tasks.put((number, function, calls))
+            except Exception as exc:  # noqa: BLE001 - it is told to whoever asks for the result, as what does not pickle is
+                self._answers.put(number, [(False, exc)])
         span = range(numbers[0], numbers[-1] + 1) if numbers else range(0)
         result = AsyncResult(self, span, single, callback, failed)
         if callback or failed:

@@ -208,7 +208,7 @@ class Process(Primitive):
 def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A process's arguments, as it gets them: copies. What does not pickle, as under fork, it gets as it is."""
     try:
-        return Packed((args, kwargs)).open()
+        return Packed((args, kwargs), to_child=True).open()
     except Exception:  # noqa: BLE001 - pickling raises whatever it likes
         own = tuple(arg.for_child() if isinstance(arg, Handle) else arg for arg in args)
         return own, {name: arg.for_child() if isinstance(arg, Handle) else arg for name, arg in kwargs.items()}

@@ -92,6 +92,8 @@ def _empty() -> None:
 class Queue(Handle):
     """A queue; closing it closes it for the process that does."""
 
+    inherited = "Queue"
+
     def __init__(self, maxsize: int = 0) -> None:
         self._items, self._closed = _Items(maxsize), False
 
@@ -151,6 +153,8 @@ class Queue(Handle):
 class JoinableQueue(Queue):
     """A Queue that counts the tasks put into it until each is reported done."""
 
+    inherited = "JoinableQueue"
+
     def task_done(self) -> None:
         """Report one task done; ValueError when that is one too many."""
         self._items.task_done()
@@ -162,6 +166,8 @@ class JoinableQueue(Queue):
 
 class SimpleQueue(Handle):
     """A queue that only puts, gets and says whether it is empty."""
+
+    inherited = "SimpleQueue"
 
     def __init__(self) -> None:
         self._items = _Items()

@@ -58,6 +58,7 @@ class Schedule:
         sources: Digests of its files, by their path from its directory.
         kind, text: How it ends, as ``Outcome`` has it.
         turns: Its steps.
+        unforced: What it uses whose turns cannot be forced; empty if all can.
     """
 
     program: str
@@ -66,12 +67,13 @@ class Schedule:
     kind: str
     text: str
     turns: list[Turn] = field(default_factory=list)
+    unforced: str = ""
 
     @classmethod
     def of(cls, run: Run, program: str, args: list[str], sources: dict[str, str]) -> Schedule:
         """The schedule of a run."""
         turns = [Turn.of(step) for step in run.trace if step.choice is not None or step.expired]
-        return cls(program, args, sources, run.outcome.kind, run.outcome.text, turns)
+        return cls(program, args, sources, run.outcome.kind, run.outcome.text, turns, run.unforced)
 
     @property
     def workers(self) -> list[str]:

@@ -13,19 +13,20 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TextIO
+from typing import Any, NoReturn, Protocol, TextIO
 
 from lab.errors import LabError
 from lab.explored import clock
-from lab.explored.naming import SKIPPED, Names, calling_line
+from lab.explored.naming import SKIPPED, Names, calling_line, own_line
 from lab.explored.operation import Operation, Place, Step
+from lab.explored.pace import Pace, raise_in
 
 ROUNDS = 5
 """How often the same steps must lead back to the same state before that counts as no progress."""
 SEEN = 3
 """How often a worker may come back to the same state before others must go first."""
 PATIENCE = 60.0
-"""Real seconds that one worker may compute between two operations."""
+"""Real seconds that who ends another worker waits for its thread."""
 UNWINDING = 10.0
 """Real seconds that a worker whose run is over has for its ``finally``."""
 
@@ -56,6 +57,7 @@ class Worker:
         clock: Its virtual time.
         printed: What it wrote to stdout.
         error: What ended it, if it was an exception.
+        left: The exit code that it gave ``os._exit``; None if it did not call that.
         at_end: Called when it has ended, however.
     """
 
@@ -68,6 +70,7 @@ class Worker:
     ended: bool = False
     killed: bool = False
     code: int | None = None
+    left: int | None = None
     printed: io.StringIO = field(default_factory=io.StringIO)
     error: BaseException | None = None
     error_at: Place | None = None
@@ -131,11 +134,14 @@ class Scheduler:
 
     Attributes:
         trace: The steps that were done.
-        verdict: How it went: ``ended``, ``deadlock``, ``no progress``, ``too long``, ``given up``.
+        verdict: How it went: ``ended``, ``deadlock``, ``no progress``, ``too long``, ``endless``,
+            ``given up``.
         saw_ends: Whether the program has asked whether a worker is alive.
         stuck: What each worker was about to do when the run ended: at a deadlock, what it waits for.
         cut_off: What terminated workers were about to do.
         round_lines: The lines of the steps that are repeated for ever.
+        endless: Who computes for ever, and where.
+        unforced: What the program uses whose turns cannot be forced on a place; empty if all can.
     """
 
     def __init__(
@@ -153,6 +159,7 @@ class Scheduler:
         self.stuck: dict[str, Operation] = {}
         self.cut_off: dict[str, Operation] = {}
         self.round_lines: set[int] = set()
+        self.endless = self.unforced = ""
         self.failure: BaseException | None = None
         self._live: list[Worker] = []
         self._chosen: Worker | None = None
@@ -182,8 +189,10 @@ class Scheduler:
         streams = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = _Streams(streams[0]), _Streams(streams[1], kept=False)
         try:
-            with clock.virtual(worker_or_none, self._sleep, self._signal), _quiet_threads():
-                self._run_main(main, program)
+            with clock.virtual(worker_or_none, self._sleep, self._signal, self._leave), _quiet_threads():
+                with suppress(Abandoned), Pace(self._got_to, self._give_up):
+                    self._run_main(main, program)
+                raise_in(main.thread, None)
                 self._unwind()
         finally:
             sys.stdout, sys.stderr = streams
@@ -203,6 +212,8 @@ class Scheduler:
             pass
         except CannotExplore as exc:
             self._fail(exc)
+        if main.left is not None:
+            main.code, main.error = main.left, None
 
     def _keep(self, value: Any) -> int:
         self.value = value
@@ -224,6 +235,27 @@ class Scheduler:
         self._stop("given up")
         self.failure = self.failure or exc
 
+    def _runs(self) -> Worker | None:
+        """Who is neither about to do something nor ended."""
+        return next((worker for worker in list(self._live) if worker.pending is None), None)
+
+    def _got_to(self) -> Any:
+        return len(self.trace), self._runs()
+
+    def _give_up(self, seconds: float) -> None:
+        """End the run whose worker computes for ever. Called from outside."""
+        worker = self._runs()
+        frame = sys._current_frames().get(worker.thread.ident or 0) if worker and worker.thread else None
+        if worker is None or frame is None:
+            return
+        if not self.verdict:
+            line = own_line(frame)[1]
+            self.endless = f"{worker.key} has computed for {seconds:.0f} s without an operation at line {line}"
+            self._stop("endless")
+        raise_in(worker.thread, Abandoned)
+        if worker.key != "main":
+            self.workers["main"].gate.release()
+
     def _unwind(self) -> None:
         """End the threads that are left, one at a time: what they do in ``finally`` must not run side by side either."""
         for worker in list(self._live):
@@ -234,7 +266,9 @@ class Scheduler:
             thread.join(UNWINDING)
             if thread.is_alive():
                 self._fail(
-                    CannotExplore(
+                    CannotExplore(f"{self.endless}, and does not end.")
+                    if self.endless
+                    else CannotExplore(
                         f"{worker.key} does not end when its run is over.", "Does it catch every exception, in a loop?"
                     )
                 )
@@ -275,7 +309,7 @@ class Scheduler:
     def perform(self, op: Operation, child: str = "") -> Any:
         """Do an operation when the strategy says so; what it returns."""
         me = current()
-        if self.verdict or me.killed or me.ended:
+        if self.verdict or me.killed or me.ended or me.left is not None:
             raise Abandoned
         op.where = calling_line()
         me.pending = op
@@ -295,6 +329,20 @@ class Scheduler:
                 worker.process._end(number)
                 return
         raise ProcessLookupError(3, "No such process")
+
+    def _leave(self, code: int) -> NoReturn:
+        """``os._exit``: end the worker that calls where it stands. The main one ends the run, and what others still do."""
+        me = current()
+        self.unforced = self.unforced or "os._exit"
+        if me.key == "main":
+            everything = tuple(one.touch(True) for one in self.objects.values())
+            self.perform(Operation("exit", lambda: None, everything))
+            me.left = code & 0xFF
+            self._stop("ended")
+        elif self.ends_matter:
+            self.perform(Operation("end", lambda: None, (me.process._life.touch(True),)))
+        me.left = code & 0xFF
+        raise Abandoned
 
     # Choosing
 
@@ -318,20 +366,7 @@ class Scheduler:
             worker.gate.release()
 
     def _park(self, me: Worker) -> None:
-        if me.key != "main":
-            me.gate.acquire()
-            return
-        before = -1
-        while not me.gate.acquire(timeout=PATIENCE):
-            if before == len(self.trace):  # nobody has done anything for so long
-                self._fail(
-                    CannotExplore(
-                        f"A process computes for more than {PATIENCE:.0f} s between two operations.",
-                        "Explore it with less work.",
-                    )
-                )
-                return
-            before = len(self.trace)
+        me.gate.acquire()
 
     def _next_or_stop(self) -> Worker | None:
         try:
@@ -464,7 +499,7 @@ class Scheduler:
     def _done(self, me: Worker, op: Operation, child: str = "") -> Any:
         expired = not op.is_ready()
         step = Step(me.key, op.kind, op.touches, op.where, expired=expired, victim=op.victim, child=child)
-        if op.touches:
+        if op.touches and op.kind != "exit":
             step.label = self.objects[op.touches[0].key].label_of(op.touches[0].part)
         if not op.local and not expired:
             step.choice = self.choices
@@ -525,6 +560,8 @@ class Scheduler:
     def _end(self, worker: Worker) -> None:
         if worker.killed or self.verdict:  # whoever killed it has gone on already, or nobody goes on
             return
+        if worker.left is not None:
+            worker.code, worker.error = worker.left, None
         worker.ended, worker.pending = True, None
         self._live.remove(worker)
         for call in worker.at_end:
@@ -592,7 +629,7 @@ class _Streams(io.TextIOBase):
         worker = worker_or_none()
         if worker is None:
             return self._real.write(text)
-        if self._kept and not (worker.killed or active().verdict):
+        if self._kept and not (worker.killed or worker.left is not None or active().verdict):
             worker.printed.write(text)
         return len(text)
 

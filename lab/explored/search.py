@@ -31,7 +31,7 @@ class Outcome:
 
     Attributes:
         kind: ``result``, ``claim`` (an assert, or a claim of a concept), ``raised``, ``deadlock``, ``no progress``,
-            ``too long``.
+            ``too long``, ``endless``.
         text: The result, or what went wrong.
     """
 
@@ -56,6 +56,7 @@ class Run:
         preemptions: How often a worker that could have gone on had to stand back.
         cycle: How many steps are repeated for ever, at the end.
         holds: At a deadlock, for each worker: what it is about to do, where; what it holds, since where.
+        unforced: What it uses whose turns cannot be forced on a place; empty if all can.
     """
 
     outcome: Outcome
@@ -65,6 +66,7 @@ class Run:
     preemptions: int = 0
     cycle: int = 0
     holds: list[Blocked] = field(default_factory=list)
+    unforced: str = ""
 
 
 @dataclass
@@ -336,6 +338,7 @@ class Explorer:
         most_states: A run with more cuts than these is not worth counting its orders.
         enough: So many runs that went wrong are enough to know; None if all are wanted.
         compared: Whether results are compared with those of whole processes; needless where ``judge`` knows what is right.
+        told: Called after each run with how many there were.
     """
 
     def __init__(
@@ -346,10 +349,12 @@ class Explorer:
         most_states: int = MOST_STATES,
         enough: int | None = None,
         compared: bool = True,
+        told: Callable[[int], object] = lambda runs: None,
     ) -> None:
         self._program, self._judge, self._max_steps = program, judge or outcome_of, max_steps
         self._most_states, self._enough, self._compared = most_states, enough, compared
         self._ends_matter = False
+        self._told, self._runs = told, 0
 
     def explore(self, bound: int | None = None, seed: int = 0, limit: int = 2000) -> Exploration:
         """Search.
@@ -373,8 +378,12 @@ class Explorer:
         reduced = found.bound is None
         tree = Tree(reduced, found.bound)
         half = found.limit if not reduced else (found.limit + 1) // 2
-        if reduced and self._run(Given([])).choices > LONGEST:
-            half = 0
+        if reduced:
+            first = self._run(Given([]))
+            if first.verdict == "endless":
+                found.add(self._made(first))
+                return found
+            half = 0 if first.choices > LONGEST else half
         found.complete = self._search(tree, found, half)
         if found.complete:
             found.orders = self._counted(found)
@@ -382,7 +391,7 @@ class Explorer:
             self._draw(found, found.limit - found.runs)
         if not found.runs:
             raise CannotExplore("0 orders were explored.", "Allow more of them with --limit.")
-        if self._compared:
+        if self._compared and not any(outcome.kind == "endless" for outcome in found.found):
             found.serial, found.all_serial = self._serial(20 if half == 0 else 200)
         return found
 
@@ -397,11 +406,16 @@ class Explorer:
                 run = self._made(scheduler)
                 run.orders = history.orders(self._most_states) if history else 1
                 found.add(run)
+            if scheduler.verdict == "endless":
+                return False
             if not tree.end(scheduler, history):
                 return True
         return False
 
     def _known(self, found: Exploration) -> bool:
+        """Whether it is known that it goes wrong, and no more runs are worth their time."""
+        if any(outcome.kind == "endless" for outcome in found.found):
+            return True
         return self._enough is not None and found.bad >= self._enough
 
     def _counted(self, found: Exploration) -> int | None:
@@ -437,6 +451,8 @@ class Explorer:
 
     def shortest(self, outcome: Outcome, known: Run, limit: int = 1000) -> Run:
         """A run of this outcome with as few preemptions as there are, as far as ``limit`` runs can tell; with its details."""
+        if outcome.kind == "endless":
+            return known
         if len(known.choices) > LONGEST:
             limit = 20
         for bound in range(min(known.preemptions, 3)):
@@ -463,6 +479,8 @@ class Explorer:
     def _run(self, strategy: Strategy, detailed: bool = False, settled: bool = False) -> Scheduler:
         scheduler = Scheduler(strategy, self._max_steps, detailed, self._ends_matter)
         scheduler.run(self._program)
+        self._runs += 1
+        self._told(self._runs)
         if scheduler.saw_ends and not self._ends_matter and not settled:
             # The program asks whether a process is alive, so when one ends is a choice: again, from the beginning.
             self._ends_matter = True
@@ -478,6 +496,7 @@ class Explorer:
             preemptions=scheduler.preemptions,
             cycle=scheduler.cycle if scheduler.verdict == "no progress" else 0,
             holds=blocked(scheduler) if scheduler.verdict == "deadlock" else [],
+            unforced=scheduler.unforced,
         )
 
 
@@ -503,19 +522,25 @@ def outcome_of(scheduler: Scheduler) -> Outcome:
     """How a run went."""
     failed = [worker for worker in scheduler.workers.values() if worker.error is not None]
     if scheduler.verdict == "deadlock":
-        return Outcome("deadlock", _deadlock_text(scheduler))
+        after = "".join(f", after {_raised(worker)}" for worker in failed)
+        return Outcome("deadlock", _deadlock_text(scheduler) + after)
     if scheduler.verdict == "no progress":
         return Outcome("no progress", f"goes round and round at {_lines(scheduler.round_lines)}")
     if scheduler.verdict == "too long":
         return Outcome("too long", f"not ended after {scheduler.max_steps} steps")
+    if scheduler.verdict == "endless":
+        return Outcome("endless", scheduler.endless)
     if failed:
         worker = failed[0]
-        error = worker.error
-        kind = "claim" if isinstance(error, AssertionError) else "raised"
-        words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        at = f" at line {worker.error_at[1]}" if worker.error_at else ""
-        return Outcome(kind, f"{words} in {worker.key}{at}")
+        return Outcome("claim" if isinstance(worker.error, AssertionError) else "raised", _raised(worker))
     return Outcome("result", result_of(scheduler))
+
+
+def _raised(worker: Worker) -> str:
+    error = worker.error
+    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    at = f" at line {worker.error_at[1]}" if worker.error_at else ""
+    return f"{words} in {worker.key}{at}"
 
 
 def result_of(scheduler: Scheduler) -> str:
@@ -529,7 +554,9 @@ def result_of(scheduler: Scheduler) -> str:
             parts.append(text if worker.key == "main" else f"{worker.key}: {text}")
         if worker.ended and worker.code and not worker.killed:
             parts.append(f"{worker.key} exits with {worker.code}")
-    if (main := scheduler.workers["main"]).code:
+    if (main := scheduler.workers["main"]).left is not None:
+        parts.append(f"ends by os._exit({main.left})")
+    elif main.code:
         parts.append(f"exits with {main.code}")
     return "\n".join(parts) or "(prints nothing)"
 

@@ -12,7 +12,13 @@ from lab.explored.scheduler import active
 
 
 class Primitive:
-    """What is not copied on its way to another process: it is the same object there, or a handle of it."""
+    """What is not copied on its way to another process: it is the same object there, or a handle of it.
+
+    Attributes:
+        inherited: Where a process gets it from its parent only, with which it begins: what multiprocessing calls it then.
+    """
+
+    inherited = ""
 
 
 class Held:
@@ -81,13 +87,16 @@ class Shared(Primitive):
 
 
 class _Packer(pickle.Pickler):
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: io.BytesIO, to_child: bool) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
         self.kept: list[Any] = []
+        self._to_child = to_child
 
     def persistent_id(self, obj: Any) -> int | None:
         if not isinstance(obj, Primitive):
             return None
+        if obj.inherited and not self._to_child:
+            raise RuntimeError(f"{obj.inherited} objects should only be shared between processes through inheritance")
         self.kept.append(obj)
         return len(self.kept) - 1
 
@@ -112,7 +121,7 @@ class ReadOnly(Shared):
     kind = "Shared"
 
     def __init__(self, obj: Any) -> None:
-        packed = Packed(obj)
+        packed = Packed(obj, to_child=True)
         self.value, self._state = packed.open(), packed.state()
         super().__init__()
 
@@ -136,16 +145,21 @@ class Handle(Primitive):
 class Packed:
     """A value on its way to another process: its own copy, as a pickle makes one; primitives are the same at both ends.
 
+    Args:
+        value: The value.
+        to_child: Whether a new process begins with it.
+
     Attributes:
         plain: The value itself, if it is a truth value or a number.
 
     Raises:
+        RuntimeError: It has what only a new process may be given.
         Whatever pickling raises.
     """
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, to_child: bool = False) -> None:
         buffer = io.BytesIO()
-        packer = _Packer(buffer)
+        packer = _Packer(buffer, to_child)
         packer.dump(value)
         self._data, self._kept = buffer.getvalue(), packer.kept
         self.plain = value if isinstance(value, (bool, int, float)) else None

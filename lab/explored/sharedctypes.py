@@ -20,11 +20,13 @@ class Memory(Held, Shared):
 
     _memory: Any
     _guard: Lock | None
+    _wrapper = "Synchronized"
 
     def __init__(self, memory: Any, lock: Any) -> None:
         super().__init__()
         self._guard = guard(lock, f"{self.label}'s lock")
         self._memory = memory
+        self.inherited = type(memory).__name__ if self._guard is None else self._wrapper
 
     def state(self) -> Any:
         """Its bytes."""
@@ -93,6 +95,7 @@ class SharedArray(Memory):
     """A row of numbers; each is a part of its own."""
 
     kind = "Array"
+    _wrapper = "SynchronizedArray"
 
     def show(self) -> str:
         """Its numbers."""

@@ -19,7 +19,7 @@ TOO_OFTEN = "semaphore or lock released too many times"
 class Lock(Held, Shared):
     """A lock; any process may release it."""
 
-    kind = "Lock"
+    kind = inherited = "Lock"
     _recursive = False
 
     def __init__(self, label: str = "") -> None:
@@ -88,14 +88,14 @@ class Lock(Held, Shared):
 class RLock(Lock):
     """A lock that its holder may acquire again."""
 
-    kind = "RLock"
+    kind = inherited = "RLock"
     _recursive = True
 
 
 class Semaphore(Held, Shared):
     """A number that is not to fall below 0."""
 
-    kind = "Semaphore"
+    kind = inherited = "Semaphore"
 
     def __init__(self, value: int = 1) -> None:
         if value < 0:
@@ -138,6 +138,8 @@ class Semaphore(Held, Shared):
 class BoundedSemaphore(Semaphore):
     """A Semaphore that cannot be released above its first value."""
 
+    inherited = "BoundedSemaphore"
+
     def _release(self) -> None:
         if self._value >= self._first:
             raise ValueError(TOO_OFTEN)
@@ -154,7 +156,7 @@ class _Waiter:
 class Condition(Held, Shared):
     """A condition variable: ``wait`` lets go of the lock and waits in one step, and is woken with the lock in hand."""
 
-    kind = "Condition"
+    kind = inherited = "Condition"
 
     def __init__(self, lock: Any = None) -> None:
         super().__init__()
@@ -249,6 +251,7 @@ class Event(Shared):
     """A flag to wait for."""
 
     kind = "Event"
+    inherited = "Condition"
 
     def __init__(self) -> None:
         super().__init__()
@@ -286,6 +289,7 @@ class Barrier(Shared):
     """A gate that opens when so many have come to it, again and again."""
 
     kind = "Barrier"
+    inherited = "Condition"
 
     def __init__(self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None) -> None:
         super().__init__()

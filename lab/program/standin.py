@@ -6,7 +6,8 @@ everything else are its own. Modules of that odd name are made here, on demand, 
 touched: the standard library and whatever is installed go on importing the standard ones.
 
 In a module of the stand-in, each name is, in this order: the place's own class, what the place's context offers under
-that name, the standard library's. What a place does not have is refused by the ``import`` statement, with the reason.
+that name, the place's own function, the standard library's. What a place does not have is refused by the ``import``
+statement, with the reason.
 Of ``concurrent.futures`` a place has the ProcessPoolExecutor, once somebody asks for it: threads need no fleet.
 """
 
@@ -21,7 +22,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from lab import sharing
@@ -84,6 +85,10 @@ class StandIn(MetaPathFinder, Loader):
         if module.partition(".")[0] == STANDARD:
             return True
         return bool(self.executors) and (module == "concurrent" or f"{module}.".startswith(f"{FUTURES}."))
+
+    def begin(self) -> None:
+        """Before a program is run once more in this process: nobody has set a start method yet."""
+        self._method = None
 
     def become(self, ctx: Any) -> None:
         """Offer another context of the same place from now on."""
@@ -185,6 +190,8 @@ class StandIn(MetaPathFinder, Loader):
                 value = mine
             elif name in multiprocessing.__all__ and hasattr(self.ctx, name):
                 value = getattr(self.ctx, name)
+            elif isinstance(mine, FunctionType) and mine.__module__ == getattr(own, "__name__", ""):
+                value = mine
             setattr(module, name, value)
 
     def _fill_top(self, module: ModuleType, standard: ModuleType) -> None:

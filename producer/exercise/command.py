@@ -6,13 +6,14 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import ExitCode, LabError
 from lab.explored.search import Run
@@ -36,6 +37,8 @@ PATIENCE = 240.0
 """Seconds that the exploration may take: what computes for ever does nothing at which it could be ended."""
 EVERY = 0.3
 """Seconds between two looks at a file that is watched."""
+_said = ""
+"""The file that is made when all has been said; empty for none."""
 
 
 class BadExercise(LabError, ValueError):
@@ -124,6 +127,59 @@ def check(typed: str, name: str | None, places: list[str], seed: int | None, lim
     return ExitCode.OK if checked.passed else ExitCode.CHECK_FAILED
 
 
+def check_apart(typed: str, name: str | None, places: list[str], seed: int | None, limit: int, as_json: bool) -> int:
+    """``check`` in a process of its own, which an answer that is explored can end with any exit code.
+
+    Excluded: to take the end of that process for a verdict. It passed if it has said so, and only then.
+
+    Raises:
+        BadExercise: The file cannot be read, or is no exercise's.
+    """
+    exercise, file = answer(typed, name)
+    seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+    with tempfile.TemporaryDirectory(prefix="crosshost-check-") as folder:
+        said = Path(folder, "said")
+        command = [*_checking(exercise, file, places, seed, limit), "--said", str(said), *["--json"] * as_json]
+        with interrupt.deferred():  # a session of its own: Ctrl-C comes once, from here
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        try:
+            code = process.wait()
+        finally:
+            _end(process)
+        if said.exists():
+            return code
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    fault = Fault("no verdict", f"it has ended the process that grades it, with {how}, before there was a verdict")
+    _tell(Checked(exercise, file, seed, [Explored((), None, fault=fault)]), as_json)
+    return ExitCode.CHECK_FAILED
+
+
+def checked(said: str) -> Callable[..., int]:
+    """``check``, which makes a file when it has said all."""
+
+    def check_and_say(*args: Any) -> int:
+        global _said
+        _said = said
+        try:
+            return check(*args)
+        finally:
+            _all_said()
+
+    return check_and_say
+
+
+def _all_said() -> None:
+    if _said:
+        Path(_said).touch()
+
+
+def _checking(exercise: Exercise, file: Path, places: list[str], seed: int | None, limit: int) -> list[str]:
+    """The command that checks an answer. ``-P``: no file beside the answer is taken for a module of the standard library."""
+    command = [sys.executable, "-P", "-m", "producer", "exercise", "check", str(file), "--exercise", exercise.name]
+    command += ["--on", ",".join(places), "--limit", str(limit)]
+    return command if seed is None else [*command, "--seed", str(seed)]
+
+
 def answer(typed: str, name: str | None) -> tuple[Exercise, Path]:
     """The exercise, and the file of the answer.
 
@@ -167,7 +223,10 @@ def _tell(checked: Checked, as_json: bool) -> None:
 
 
 def _picture(run: Run, program: Program) -> list[RenderableType]:
-    return [f"The shortest order in which it goes wrong ({len(run.choices)} steps):", *report.drawn(run, program)]
+    return [
+        f"The shortest order in which it goes wrong ({output.counted(len(run.choices), 'step')}):",
+        *report.drawn(run, program),
+    ]
 
 
 def _draw(checked: Checked, run: Run, program: Program, files: list[str]) -> list[str]:
@@ -181,7 +240,7 @@ def _draw(checked: Checked, run: Run, program: Program, files: list[str]) -> lis
     with suppress(LabError, OSError):
         with output.written(files[0]):
             Path(files[0]).write_text(console.export_html(), encoding="utf-8")
-        if not any(step.kind == "answer" for step in run.trace):  # a pool's order cannot be forced
+        if not run.unforced:
             write_schedule(run, program, files[1])
     return [file for file in files if os.path.exists(file)]
 
@@ -204,6 +263,7 @@ def _ended_in_time(exercise: Exercise, file: Path, seed: int, as_json: bool) -> 
         checked = Checked(exercise, file, seed, [Explored((), None, fault=fault)])
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
         _tell(checked, as_json)
+        _all_said()
         interrupt.leave(ExitCode.CHECK_FAILED)
 
     threading.Thread(target=watch, name="crosshost-patience", daemon=True).start()
@@ -220,8 +280,7 @@ def watch(typed: str, name: str | None, places: list[str], seed: int | None, lim
         BadExercise: The file cannot be read, or is no exercise's.
     """
     exercise, file = answer(typed, name)
-    command = [sys.executable, "-m", "producer", "exercise", "check", str(file), "--exercise", exercise.name]
-    command += ["--on", ",".join(places), "--limit", str(limit)] + ([] if seed is None else ["--seed", str(seed)])
+    command = _checking(exercise, file, places, seed, limit)
     while True:
         before = _stamp(file)
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL)

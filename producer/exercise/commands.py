@@ -72,7 +72,10 @@ def start(name: str, into: str, force: bool) -> None:
 @seed
 @limit
 @json_flag
-def check(file: str, name: str | None, places: list[str], seed: int | None, limit: int, as_json: bool) -> None:
+@click.option("--said", metavar="FILE", default="", hidden=True, help="Made when the verdict has been told.")
+def check(
+    file: str, name: str | None, places: list[str], seed: int | None, limit: int, as_json: bool, said: str
+) -> None:
     """Check an answer: every order of its steps first, then each place.
 
     Ends with 0 if it passed and with 1 if it is not right yet; then the first thing that went wrong is named, drawn in
@@ -80,7 +83,8 @@ def check(file: str, name: str | None, places: list[str], seed: int | None, limi
     """
     from producer.exercise import command
 
-    sys.exit(command.check(file, name, places, seed, limit, as_json))
+    check = command.checked(said) if said else command.check_apart
+    sys.exit(check(file, name, places, seed, limit, as_json))
 
 
 @exercise.command()

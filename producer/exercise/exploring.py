@@ -66,19 +66,22 @@ class _Judge:
     def __call__(self, scheduler: Scheduler) -> Outcome:
         outcome = self.plain = outcome_of(scheduler)
         history = self.last = History.explored(scheduler, self.source)
-        fault = self._first(history, outcome)
+        fault = self._first(history, outcome, scheduler.workers["main"].left)
         if fault is None:
             return Outcome("result", "as it should")
         kind = outcome.kind if outcome.bad and fault.name == outcome.kind else "claim"
         self.faults[str(fault)] = fault
         return Outcome(kind, str(fault))
 
-    def _first(self, history: History, outcome: Outcome) -> Fault | None:
+    def _first(self, history: History, outcome: Outcome, left: int | None) -> Fault | None:
         """The first thing that went wrong: what was done before what was not, and that before what was printed."""
         claimed = list(self.exercise.grader.claims(history, self.args))
         done = [fault for fault in claimed if fault.at < LATE]
         if done:
             return min(done, key=lambda fault: fault.at)
+        if left is not None:
+            at = next(op.line for op in reversed(history.ops) if op.does == "exit")
+            return Fault("left", f"os._exit({left}) ends the program here, whatever is left to do", at)
         if outcome.kind == "too long":
             lines = Counter(op.line for op in history.ops[-LOOP:])
             return Fault(outcome.kind, f"it does not end: {outcome.text}", lines.most_common(1)[0][0])
@@ -141,7 +144,7 @@ def explore(exercise: Exercise, file: Path, args: Args, seed: int = 0, limit: in
             found = explorer.explore(None, seed, limit)
             run = shortest(explorer, found)
         except LabError as exc:
-            return Explored(args, None, program, Fault("cannot be explored", exc.message))
+            return Explored(args, None, program, Fault("cannot be explored", exc.message, _line_in(exc.message)))
     graded = Explored(args, found, program)
     if run is not None:
         assert judge.last is not None

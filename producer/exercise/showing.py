@@ -10,6 +10,7 @@ from producer.exercise.exercise import HINTS, Exercise
 from producer.exercise.exploring import Explored
 from producer.explore import report
 from producer.learning.showing import plain, wrapped
+from producer.output import counted
 
 
 def listing(exercises: Iterable[tuple[Exercise, bool]]) -> str:
@@ -91,10 +92,14 @@ def after(found: Checked) -> str:
 
 
 def _explored(one: Explored) -> str:
-    with_args = f"In every order, with {' '.join(one.args)}"
+    with_args = f"In every order, with {' '.join(one.args)}" if one.args else "In every order"
     if one.found is None:
         return f"{with_args}: not run"
-    how = "as it should" if one.fault is None else f"{one.found.bad:,} of {one.found.runs:,} runs go WRONG"
+    how = (
+        "as it should"
+        if one.fault is None
+        else f"{one.found.bad:,} of {counted(one.found.runs, 'run')} {'goes' if one.found.bad == 1 else 'go'} WRONG"
+    )
     return f"{with_args}: {how}\n{_indented(report.explored(one.found))}\n{_indented(report.settings(one.found))}"
 
 

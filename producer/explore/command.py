@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
 from lab.errors import ExitCode
 from lab.explored.search import Exploration, Explorer, Run
 from producer import output
 from producer.explore import report
 from producer.explore.program import Program
+from producer.progress import Progress
+
+EVERY = 0.2
+"""Seconds between two numbers that are shown."""
 
 
 def explore(
@@ -38,10 +48,11 @@ def explore(
     """
     program = Program(name, args)
     program.prepare()
-    explorer = Explorer(program.run, program.judge, max_steps)
-    found = explorer.explore(bound, seed, limit)
-    bad = shortest(explorer, found)
-    shown = bad or explorer.again(next(iter(found.examples.values())).choices) if save or page else None
+    with _shown(program, None if as_json else sys.stderr) as told:
+        explorer = Explorer(program.run, program.judge, max_steps, told=told)
+        found = explorer.explore(bound, seed, limit)
+        bad = shortest(explorer, found)
+        shown = bad or explorer.again(next(iter(found.examples.values())).choices) if save or page else None
     if save and shown:
         write_schedule(shown, program, save)
     if page and shown:
@@ -53,13 +64,32 @@ def explore(
         output.write_json(report.as_json(found, program, bad))
     else:
         output.write_rich(report.show(found, program, bad))
-        if save:
-            output.write(
-                f"\nSaved to {save}. To force this order on a real place: producer replay {save} --on processes\n"
-            )
+        if save and shown:
+            how = f"To force this order on a real place: producer replay {save} --on processes"
+            if shown.unforced:
+                how = f"Its order can be read, and not forced on a real place, as it has turns of {shown.unforced}."
+            output.write(f"\nSaved to {save}. {how}\n")
         if page:
             output.write(f"\nWritten to {page}: open it in a browser, and go through the steps.\n")
     return ExitCode.CHECK_FAILED if found.wrong else ExitCode.OK
+
+
+@contextmanager
+def _shown(program: Program, stream: TextIO | None) -> Iterator[Callable[[int], None]]:
+    """Show, on a terminal, how many runs there were; what is yielded is to be called with their number."""
+    progress, shown = Progress(stream), time.monotonic()
+    progress.tick(f"{program.name}: in every order ...")
+
+    def told(runs: int) -> None:
+        nonlocal shown
+        if time.monotonic() - shown >= EVERY:
+            shown = time.monotonic()
+            progress.tick(f"{program.name}: in every order, {output.counted(runs, 'run')} ...")
+
+    try:
+        yield told
+    finally:
+        progress.clear()
 
 
 def shortest(explorer: Explorer, found: Exploration) -> Run | None:

@@ -17,7 +17,7 @@ import lab
 from lab.evidence import Result
 from lab.explored.forced import TurnContext
 from lab.explored.schedule import Schedule
-from lab.explored.turns import PATIENCE
+from lab.explored.turns import PATIENCE, CannotForce
 from lab.program import source
 from lab.program.standin import StandIn
 
@@ -56,9 +56,13 @@ def main(file: str, place: str, status_file: str) -> None:
     if place == "cluster":
         real.connect()
     ctx = TurnContext(real, schedule)
-    if schedule.kind in ("deadlock", "no progress", "too long"):
+    if schedule.kind in ("deadlock", "no progress", "too long", "endless"):
         threading.Thread(target=_watch, args=(ctx, status), daemon=True).start()
-    result = _run(schedule, ctx)
+    try:
+        result = _run(schedule, ctx)
+    except CannotForce as exc:
+        status.tell("refused", exc.message)
+        raise
     sys.stdout.flush()
     # a worker that died of an exception has turns that never came; in such a schedule there were none either
     done = ctx.turns.finished.acquire(True, PATIENCE)

@@ -65,7 +65,10 @@ def once(rows: list[Row], cycle: int, most: int = MOST_ROWS) -> tuple[list[Row],
     while cycle and len(rows) >= 2 * cycle and all(map(same, rows[-cycle:], rows[-2 * cycle : -cycle])):
         rows = rows[:-cycle]
     if len(rows) < count:
-        return rows, f"and so on for ever: these last {cycle} steps again and again"
+        return (
+            rows,
+            f"and so on for ever: {'this last step' if cycle == 1 else f'these last {cycle} steps'} again and again",
+        )
     if count > most:
         half = most // 2
         return [

@@ -88,7 +88,7 @@ def play(name: str, args: tuple[str, ...], max_steps: int, save: str | None) -> 
             continue
         _show(run, frontier)
         answer = _ask(len(choices) + 1)
-        if answer in ("q", ""):
+        if answer in ("q", None):
             return ExitCode.OK
         if answer == "u":
             choices = choices[: asked.pop()] if asked else choices
@@ -110,9 +110,11 @@ def _show(run: Run, frontier: Frontier) -> None:
     output.write("\n".join(lines) + "\n")
 
 
-def _ask(step: int) -> str:
+def _ask(step: int) -> str | None:
+    """What is answered; None at the end of the input, and empty for an empty line."""
     output.write(f"step {step}> ")
-    return sys.stdin.readline().strip().lower()
+    line = sys.stdin.readline()
+    return line.strip().lower() if line else None
 
 
 def _yes(question: str) -> bool:
@@ -126,7 +128,10 @@ def _ended(run: Run, usual: set[Outcome], program: Program) -> bool:
     output.write_rich(drawn(run, program))
     won = outcome.bad or (bool(usual) and outcome not in usual)
     if won:
-        output.write(f"You have broken it, in {len(run.choices)} steps: {KINDS[outcome.kind].lower()} {outcome.text}\n")
+        output.write(
+            f"You have broken it, in {output.counted(len(run.choices), 'step')}:"
+            f" {KINDS[outcome.kind].lower()} {outcome.text}\n"
+        )
     else:
         output.write(f"It ends with {outcome.text}, as it should.\n")
     return won

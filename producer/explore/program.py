@@ -105,7 +105,8 @@ class Program:
         """
         if self.concept:
             return
-        self._own = source.Own(self.root, stand_in=StandIn("explored", lambda: lab.get_context("explored")))
+        self._stand_in = StandIn("explored", lambda: lab.get_context("explored"))
+        self._own = source.Own(self.root, stand_in=self._stand_in)
         try:
             self._code = self._own.compiled(self.file, "__main__")
         except (SyntaxError, ValueError) as exc:
@@ -148,6 +149,7 @@ class Program:
         for name in [name for name, module in sys.modules.items() if self._is_own(name, module)]:
             del sys.modules[name]
         sys.argv[:] = [self.name, *self.args]
+        self._stand_in.begin()
         try:
             self._own.run_as_main(self.file, "__main__", self._code)
         finally:

@@ -28,7 +28,7 @@ class Went:
     """How one run went.
 
     Attributes:
-        how: ``ended``, ``stuck``, ``diverged``, ``failed``.
+        how: ``ended``, ``stuck``, ``diverged``, ``refused``, ``failed``.
         text: What it printed, or what went wrong.
         same: Whether it went as when it was explored.
     """
@@ -53,6 +53,11 @@ def replay(file: str, place: str, times: int, as_json: bool) -> ExitCode:
     schedule = Schedule.read(file)
     program = Program(schedule.program)
     schedule.check(program.root, digest)
+    if schedule.unforced:
+        raise BadSchedule(
+            f"The turns of {schedule.unforced} can be explored, and not forced on a place.",
+            f"To see its order: producer explore {schedule.program}",
+        )
     nested = [worker for worker in schedule.workers if ":" in worker]
     if nested and place != "threads":
         raise BadSchedule(
@@ -105,7 +110,9 @@ def _once(file: str, schedule: Schedule, place: str, variables: dict[str, str]) 
 def _judged(schedule: Schedule, how: str, out: str, err: str, code: int | None) -> Went:
     if "Diverged" in err or how == "diverged":
         return Went("diverged", _last(err), False)
-    if schedule.kind == "deadlock":
+    if how == "refused":
+        return Went(how, out, False)
+    if schedule.kind in ("deadlock", "endless"):
         return Went(how, "", how == "stuck")
     if schedule.kind in (
         "no progress",
@@ -119,7 +126,7 @@ def _judged(schedule: Schedule, how: str, out: str, err: str, code: int | None) 
         return Went("raised", _last(err), name in err)
     if how == "failed" and code == 0:
         return Went("failed", _last(err), False)
-    return Went(how, out.strip(), _lines(out) == _lines(schedule.text))
+    return Went(how, out.strip() or _last(err), _lines(out) == _lines(schedule.text))
 
 
 def _last(text: str) -> str:
@@ -138,7 +145,8 @@ def _lines(text: str) -> list[str]:
 def _show(schedule: Schedule, place: str, went: list[Went]) -> None:
     found = schedule.text if schedule.kind == "result" else f"{schedule.kind}: {schedule.text}"
     lines = [
-        f"{os.path.basename(schedule.program)} on {place}, {len(schedule.turns)} steps in the order that was saved.",
+        f"{os.path.basename(schedule.program)} on {place}, {output.counted(len(schedule.turns), 'step')}"
+        " in the order that was saved.",
         f"Explored, it ended so: {found}",
     ]
     for one in went:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lab.explored.search import DEPTH, Blocked, Exploration, Outcome, Run
+from producer import output
 from producer.explore import grid
 
 if TYPE_CHECKING:
@@ -20,29 +21,45 @@ KINDS = {
     "deadlock": "DEADLOCK",
     "no progress": "NO PROGRESS",
     "too long": "TOO LONG",
+    "endless": "NO END",
 }
 
 
 def explored(found: Exploration) -> str:
     """How much was explored, of how much, in which way."""
+    runs = output.counted(found.runs, "run")
     if found.complete and found.bound is None:
         if found.orders is None:
-            return f"Explored: all interleavings, in {found.runs:,} runs; too long to be counted one by one."
-        return f"Explored: all {found.orders:,} interleavings, in {found.runs:,} runs (equivalent orders are run once)."
+            return f"Explored: all interleavings, in {runs}; too long to be counted one by one."
+        if not starts(found):
+            return f"Explored: there is nothing to interleave, as no process is started; {runs}."
+        orders = "the only interleaving" if found.orders == 1 else f"all {found.orders:,} interleavings"
+        return f"Explored: {orders}, in {runs} (equivalent orders are run once)."
     if found.complete:
-        return f"Explored: all {found.runs:,} interleavings with at most {found.bound} preemptions."
+        orders = "the only interleaving" if found.runs == 1 else f"all {found.runs:,} interleavings"
+        return f"Explored: {orders} with at most {output.counted(found.bound or 0, 'preemption')}."
     first = found.runs - found.drawn
-    how = "depth first" if found.bound is None else f"depth first with at most {found.bound} preemptions"
+    how = (
+        "depth first"
+        if found.bound is None
+        else f"depth first with at most {output.counted(found.bound, 'preemption')}"
+    )
     return (
-        f"Explored: {found.runs:,} runs, {first:,} {how} and {found.drawn:,} drawn (PCT, seed {found.seed}, depth {DEPTH}),\n"
-        f"of at most {_large(found.largest)} interleavings. Not all: what was not seen may still happen."
+        f"Explored: {runs}, {first:,} {how} and {found.drawn:,} drawn (PCT, seed {found.seed}, depth {DEPTH}),\n"
+        f"of at most {_large(found.largest)} interleaving{'s' * (found.largest != 1)}."
+        " Not all: what was not seen may still happen."
     )
 
 
 def settings(found: Exploration) -> str:
     """Bound, seed and limit."""
     bound = "none" if found.bound is None else str(found.bound)
-    return f"Bound on preemptions: {bound}. Seed: {found.seed}. Limit: {found.limit:,} runs."
+    return f"Bound on preemptions: {bound}. Seed: {found.seed}. Limit: {output.counted(found.limit, 'run')}."
+
+
+def starts(found: Exploration) -> bool:
+    """Whether a process was started in any run."""
+    return any(step.kind == "start" for run in found.examples.values() for step in run.trace)
 
 
 def _large(number: int) -> str:
@@ -106,11 +123,11 @@ def all_well(found: Exploration) -> str:
 
 def title(run: Run, wrong: bool = True) -> str:
     """What an order that is shown is; ``wrong`` if its result is one that should not be."""
-    steps = len(run.choices)
     ends = f"ends with {run.outcome.text}" if run.outcome.kind == "result" else KINDS[run.outcome.kind].lower()
-    preemptions = "1 preemption" if run.preemptions == 1 else f"{run.preemptions} preemptions"
     which = "The shortest that was found" if run.outcome.bad or wrong else "One of them"
-    return f"{which}: {ends} ({steps} steps, {preemptions})"
+    return (
+        f"{which}: {ends} ({output.counted(len(run.choices), 'step')}, {output.counted(run.preemptions, 'preemption')})"
+    )
 
 
 def drawn(run: Run, program: Program, heading: RenderableType = "Who waits for whom") -> list[RenderableType]:

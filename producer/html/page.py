@@ -20,7 +20,7 @@ from producer.html.svg import el
 from producer.html.thin import shares
 from producer.html.timeline import Panel, drawn
 from producer.machine import Machine
-from producer.output import duration
+from producer.output import counted, duration
 from producer.runs import Run
 from producer.trace.check import violations
 from producer.trace.lanes import picture
@@ -106,7 +106,7 @@ def _verdict(trace: Trace, comparison: Comparison | None, told: str) -> str:
     if comparison:
         failed = [run for run in comparison.runs if not run.ok]
         claims = sum(len(run.result.checks) for run in comparison.runs)
-        runs = report.counted(len(comparison.runs), "run")
+        runs = counted(len(comparison.runs), "run")
         words = f"✗ {len(failed)} of {runs} failed" if failed else f"✓ All {claims} claims of {runs} held"
         parts.append(el("p", words, class_="verdict bad" if failed else "verdict good"))
     if told:
@@ -195,9 +195,7 @@ def _happened(runs: list[Run]) -> str:
             for check in run.result.checks
         ]
         more = (
-            el("details", el("summary", f"{report.counted(len(claims), 'claim')} checked"), el("ul", claims))
-            if claims
-            else ""
+            el("details", el("summary", f"{counted(len(claims), 'claim')} checked"), el("ul", claims)) if claims else ""
         )
         rows.append(el("dt", f"{run.result.place} ", el("small", duration(run.result.seconds))))
         rows.append(
@@ -227,7 +225,7 @@ def _conditions(trace: Trace, comparison: Comparison | None) -> Iterator[Section
         if machine := _machine(trace.about.get("machine")):
             rows.append(("machine", f"{machine}; crosshost {trace.about.get('version', '?')}"))
     if trace.events:
-        rows.append(("trace", f"{len(trace.events):,} events of {report.counted(len(trace.runs), 'run')}"))
+        rows.append(("trace", f"{len(trace.events):,} events of {counted(len(trace.runs), 'run')}"))
         if "cost" in trace.about:
             changed = "it changes the race that it shows, so no cost in this report was measured with it"
             rows.append(("its cost", f"{measure.told(trace.about['cost'])}; {changed}"))
@@ -250,5 +248,5 @@ def _machine(found: Any) -> str:
     except TypeError:
         return json.dumps(found) if found else ""
     gil = "with the GIL" if machine.gil else "without a GIL"
-    cores = f"{machine.cores} of {report.counted(machine.cores_total, 'core')}"
+    cores = f"{machine.cores} of {counted(machine.cores_total, 'core')}"
     return f"{machine.python} {gil}, {cores}, {machine.system}, load {machine.load}"

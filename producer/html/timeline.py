@@ -11,8 +11,7 @@ from typing import Any
 
 from producer.html.svg import el, num, text
 from producer.html.thin import thinned
-from producer.output import duration
-from producer.report import counted
+from producer.output import counted, duration
 from producer.trace.lanes import STATES, Arrow, Lane, Picture, Slice
 
 GUTTER, WIDTH, RIGHT = 208, 960, 28

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import posix
 import queue
 import random
+import re
 import threading
 import time
 from typing import Any
@@ -14,6 +16,8 @@ from typing import Any
 import pytest
 
 import lab
+from lab.explored import pace
+from lab.explored.connection import wait
 from lab.explored.scheduler import CannotExplore
 from lab.explored.search import explore
 from tests.explored.programs import together
@@ -135,6 +139,44 @@ def test_a_signal_reaches_a_process_of_the_program_or_nobody() -> None:
     assert only_result(program) == "(-9, True)"
 
 
+def test_a_process_that_leaves_by_os_exit_does_nothing_more_and_holds_what_it_held() -> None:
+    def leave(lock: Any, value: Any) -> None:
+        with lock:
+            try:
+                value.value = 1
+                print("in")
+                os._exit(0x105)
+            finally:
+                print("out")
+                value.value = 2
+
+    def program(ctx: Any) -> None:
+        lock, value = ctx.Lock(), ctx.Value("i", 0)
+        child = ctx.Process(target=leave, args=(lock, value))
+        child.start()
+        child.join()
+        print(value.value, child.exitcode, lock.acquire(block=False))
+
+    assert only_result(program) == "1 5 False\nProcess-1: in\nProcess-1 exits with 5"
+
+
+def test_the_main_process_that_leaves_by_os_exit_ends_the_run_at_every_point_of_the_others() -> None:
+    def work(value: Any) -> None:
+        value.value = 1
+        print("done")
+
+    def program(ctx: Any) -> None:
+        value = ctx.Value("i", 0)
+        ctx.Process(target=work, args=(value,)).start()
+        try:
+            posix._exit(3)
+        finally:
+            print("not said")
+
+    left = "ends by os._exit(3)"
+    assert {outcome.text for outcome in explore(program).found} == {left, f"Process-1: done\n{left}"}
+
+
 def test_what_is_passed_is_a_copy() -> None:
     def change(items: list[int], reply: Any) -> None:
         items.append(2)
@@ -165,6 +207,34 @@ def test_a_pipe_ends_when_nobody_is_left_to_send() -> None:
             return first, "end of file"
 
     assert only_result(program) == "('one', 'end of file')"
+
+
+def test_wait_gives_connections_and_sentinels_that_are_ready_and_gives_up_in_virtual_time() -> None:
+    def send(end: Any, go: Any) -> None:
+        go.acquire()
+        end.send("late")
+        go.acquire()
+
+    def program(ctx: Any) -> tuple[Any, ...]:
+        (mine, its), go = ctx.Pipe(), ctx.Semaphore(0)
+        child = ctx.Process(target=send, args=(its, go))
+        child.start()
+        both = [child.sentinel, mine]
+        found = [wait(both, timeout=0), wait(both, timeout=3)]
+        later = round(time.monotonic())
+        go.release()
+        found += [wait(both)]
+        mine.recv()
+        go.release()
+        found += [wait(both[:1], timeout=60)]
+        return found == [[], [], [mine], [child.sentinel]], later, round(time.monotonic())
+
+    assert only_result(program) == "(True, 3, 3)"
+
+
+def test_wait_takes_nothing_whose_order_is_not_known() -> None:
+    with pytest.raises(CannotExplore, match="is given a int"):
+        explore(lambda ctx: wait([1]))
 
 
 def test_a_bounded_queue_holds_back_and_a_joinable_one_counts() -> None:
@@ -248,6 +318,62 @@ def test_a_pool_maps_in_every_order() -> None:
     assert {outcome.text for outcome in found.found} == {"([0, 1, 4], [4], 25)"}
 
 
+def refused(call: Any, *args: Any) -> str:
+    try:
+        call(*args)
+    except RuntimeError as exc:
+        return str(exc).partition(" objects should only be shared between processes through inheritance")[0]
+    return ""
+
+
+def test_what_is_only_inherited_is_not_sent() -> None:
+    def program(ctx: Any) -> list[str]:
+        queue, (mine, _), pool, shared = ctx.Queue(), ctx.Pipe(), ctx.Pool(1), ctx.Manager().list()
+        with pool:
+            return [
+                *(refused(queue.put, one) for one in (ctx.Lock(), [ctx.RLock()], ctx.Event(), ctx.Value("i", 0))),
+                *(refused(mine.send, one) for one in (ctx.BoundedSemaphore(1), ctx.RawValue("i", 0), ctx.Barrier(2))),
+                refused(pool.map, len, [ctx.Lock()]),
+                refused(pool.apply_async(len, (ctx.Queue(),)).get),
+                refused(shared.append, ctx.Condition()),
+            ]
+
+    names = ["Lock", "RLock", "Condition", "Synchronized", "BoundedSemaphore", "c_int", "Condition"]
+    assert only_result(program, limit=50) == str([*names, "Lock", "Queue", "Condition"])
+
+
+def test_who_waits_for_what_was_refused_is_told_with_the_reason() -> None:
+    def program(ctx: Any) -> None:
+        queue = ctx.Queue()
+        ctx.Process(target=queue.get).start()
+        queue.put(ctx.Lock())
+
+    (outcome,) = explore(program).found
+    assert outcome.kind == "deadlock"
+    assert "Process-1 waits for queue (get)" in outcome.text
+    assert ", after RuntimeError: Lock objects should only be shared between processes through inheritance in main" in (
+        outcome.text
+    )
+
+
+def test_what_is_managed_and_ends_of_pipes_are_sent_and_all_of_them_inherited() -> None:
+    def work(queue: Any, lock: Any, value: Any) -> None:
+        end, managed, managed_lock, managed_queue = queue.get()
+        with lock, managed_lock:
+            managed.append(value.value)
+        managed_queue.put(managed[0])
+        end.send(managed_queue.get())
+
+    def program(ctx: Any) -> int:
+        queue, manager, (mine, its) = ctx.Queue(), ctx.Manager(), ctx.Pipe()
+        child = ctx.Process(target=work, args=(queue, ctx.Lock(), ctx.Value("i", 7)))
+        child.start()
+        queue.put((its, manager.list(), manager.Lock(), manager.Queue()))
+        return int(mine.recv())
+
+    assert only_result(program) == "7"
+
+
 def test_a_managed_list_in_a_dict_is_a_copy_and_so_loses_updates() -> None:
     def append(managed: Any, number: int) -> None:
         inner = managed["k"]
@@ -261,6 +387,32 @@ def test_a_managed_list_in_a_dict_is_a_copy_and_so_loses_updates() -> None:
             return len(managed["k"])
 
     assert {outcome.text for outcome in explore(program).found} == {"1", "2"}
+
+
+@pytest.mark.parametrize("where", ["main", "Process-1"])
+def test_who_computes_for_ever_ends_the_exploration_and_is_named(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "PATIENCE", 1.0)
+
+    def compute(value: Any) -> None:
+        value.value = 1
+        while True:
+            pass
+
+    def program(ctx: Any) -> None:
+        value = ctx.Value("i", 0)
+        if where == "main":
+            compute(value)
+        together(ctx, (compute, (value,)), (compute, (value,)))
+
+    before = threading.active_count()
+    found = explore(program)
+    ((outcome, runs),) = found.found.items()
+    assert (outcome.kind, runs, found.complete) == ("endless", 1, False)
+    line = compute.__code__.co_firstlineno + 2
+    assert re.fullmatch(
+        rf"{where} has computed for \d s without an operation at line ({line}|{line + 1})", outcome.text
+    )
+    assert threading.active_count() == before
 
 
 def test_a_process_that_swallows_everything_still_ends_with_its_run() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from lab import sharing
+from lab.explored import pace
 from producer.exercise import checking, command, exploring, placing, showing
 from producer.exercise.checking import Checked
 from producer.exercise.exercise import EXERCISES, HINTS, Exercise, load, names
@@ -331,6 +332,38 @@ def test_an_answer_that_computes_for_ever_is_ended_with_its_line(tmp_path: Path,
     assert done.returncode == 1
     assert "has not ended after 1 seconds" in done.stdout.replace("\n ", "")
     assert "line 3:" in done.stdout or "line 4:" in done.stdout
+
+
+def test_an_answer_whose_worker_computes_for_ever_fails_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "PATIENCE", 1.0)
+    exercise = load("lost_update")
+    changed = exercise.solution.read_text().replace(
+        "    for _ in range(", "    while True:\n        pass\n    for _ in range(", 1
+    )
+    fault = explored(exercise, answer(tmp_path, "lost_update", changed)).fault
+    assert fault is not None
+    assert fault.name == "endless"
+    assert "Process-1 has computed for " in fault.text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import os; os._exit(0)", "line 1: os._exit(0) ends the program here"),
+        ("import os; os.execv('/bin/true', ['true'])", "with exit code 0, before there was a verdict"),
+        ("import os, signal; signal.raise_signal(9)", "with signal 9, before there was a verdict"),
+    ],
+)
+def test_an_answer_that_ends_whoever_grades_it_fails_with_a_sentence(
+    text: str, words: str, tmp_path: Path, state: Path
+) -> None:
+    answer(tmp_path, "lost_update", f"{text}\n")
+    done = producer("check", "lost_update.py", "--seed", "1", "--on", "threads", "--json", cwd=tmp_path, state=state)
+    said = json.loads(done.stdout)
+    assert (done.returncode, said["passed"]) == (1, False)
+    assert words in said["fault"]["sentence"]
 
 
 def test_it_is_checked_again_when_it_is_saved_and_ctrl_c_ends_it(tmp_path: Path, state: Path) -> None:

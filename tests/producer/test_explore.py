@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from lab.program import source
+from producer.explore import command
 from tests import ROOT
 
 COUNTER = """
@@ -189,6 +191,32 @@ def test_a_right_script_ends_with_0(scripts: Path) -> None:
     assert "Nothing went wrong in any of them." in done.stdout
 
 
+def test_a_start_method_is_set_once_in_each_run(scripts: Path) -> None:
+    guard = 'if __name__ == "__main__":\n'
+    text = RIGHT.replace(guard, f"{guard}    multiprocessing.set_start_method('spawn')\n")
+    (scripts / "spawn.py").write_text(f"import multiprocessing\n{text}")
+    assert [(one["kind"], one["text"]) for one in explored(scripts / "spawn.py")["outcomes"]] == [("result", "4")]
+    text = text.replace(guard, f"{guard}    multiprocessing.set_start_method('spawn')\n")
+    (scripts / "twice.py").write_text(f"import multiprocessing\n{text}")
+    (outcome,) = explored(scripts / "twice.py")["outcomes"]
+    assert "RuntimeError: context has already been set in main" in outcome["text"]
+
+
+def test_connection_wait_is_that_of_the_place_however_it_is_imported(scripts: Path) -> None:
+    text = COUNTER.replace(
+        "from multiprocessing import", "import multiprocessing.connection as c\nfrom multiprocessing import"
+    )
+    text = text.replace("range(2):\n        counter", "range(1):\n        counter").replace(
+        "    for worker in workers:\n        worker.join()\n",
+        "    for worker in workers:\n        assert c.wait([worker.sentinel]) == [worker.sentinel]\n",
+    )
+    (scripts / "waits.py").write_text(text)
+    assert {(one["kind"], one["text"]) for one in explored(scripts / "waits.py")["outcomes"]} == {
+        ("result", "1"),
+        ("result", "2"),
+    }
+
+
 def test_a_deadlock_is_told_as_a_circle_with_both_lines(scripts: Path) -> None:
     text = producer("explore", "locks.py", cwd=scripts).stdout
     assert "Process-1 waits for b, held by Process-2, at line 6 (with b:)" in text
@@ -204,6 +232,21 @@ def test_an_assert_that_fails_is_counted(scripts: Path) -> None:
         ("claim", "AssertionError: 3 in main at line 15", 32),
         ("result", "(prints nothing)", 6),
     }
+
+
+def test_on_a_terminal_it_says_how_far_it_has_got(
+    scripts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "EVERY", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with source.restored():
+        command.explore(str(scripts / "locks.py"), (), None, 0, 2000, 2000, None, False)
+    shown = capsys.readouterr().err
+    assert "locks.py: in every order, 1 runs ..." not in shown
+    assert "locks.py: in every order, 1 run ..." in shown
+    assert "locks.py: in every order, 2 runs ..." in shown
+    assert shown.endswith("\r\x1b[2K")
 
 
 @pytest.mark.parametrize("args", [(), ("--limit", "12", "--seed", "5"), ("--bound", "1")])
@@ -280,6 +323,30 @@ def test_an_edited_source_makes_a_saved_order_stale(scripts: Path) -> None:
     assert "The schedule is stale: counter.py was changed since it was saved." in done.stderr
 
 
+MANAGED = """
+from multiprocessing import Manager
+
+if __name__ == "__main__":
+    print(len(Manager().list([1])))
+"""
+
+
+def test_an_order_that_cannot_be_forced_is_saved_with_the_reason_and_refused(scripts: Path) -> None:
+    (scripts / "managed.py").write_text(MANAGED)
+    saved = producer("explore", "managed.py", "--save", "order.json", cwd=scripts)
+    assert "and not forced on a real place, as it has turns of a Manager." in saved.stdout
+    assert "producer replay" not in saved.stdout
+    done = producer("replay", "order.json", cwd=scripts)
+    assert done.returncode == 2
+    assert "The turns of a Manager can be explored, and not forced on a place." in done.stderr
+    schedule = json.loads((scripts / "order.json").read_text())
+    del schedule["unforced"]
+    (scripts / "order.json").write_text(json.dumps(schedule))
+    done = producer("replay", "order.json", "--on", "threads", "--times", "1", "--json", cwd=scripts)
+    (run,) = json.loads(done.stdout)["runs"]
+    assert (run["how"], run["text"]) == ("refused", "The turns of a Manager can be explored, and not forced.")
+
+
 def test_what_is_no_schedule_is_refused(scripts: Path) -> None:
     (scripts / "order.json").write_text("{}")
     done = producer("replay", "order.json", cwd=scripts)
@@ -291,6 +358,27 @@ def test_the_learner_deadlocks_it(scripts: Path) -> None:
     done = producer("explore", "locks.py", "--play", cwd=scripts, typed="1\nu\n1\n2\n")
     assert done.returncode == 0, done.stderr
     assert "You have broken it, in 2 steps: deadlock" in done.stdout
+
+
+def test_an_empty_line_is_no_answer_and_the_end_of_the_input_quits(scripts: Path) -> None:
+    done = producer("explore", "locks.py", "--play", cwd=scripts, typed="1\n\n2\n")
+    assert done.stdout.count("Type a number") == 2
+    assert "You have broken it, in 2 steps: deadlock" in done.stdout
+    done = producer("explore", "locks.py", "--play", cwd=scripts, typed="1\n")
+    assert done.returncode == 0
+    assert "You have broken it" not in done.stdout
+
+
+def test_one_of_a_thing_is_not_several_and_without_processes_there_is_nothing_to_order(scripts: Path) -> None:
+    (scripts / "plain.py").write_text("print('alone')\n")
+    text = producer("explore", "plain.py", cwd=scripts).stdout
+    assert "Explored: there is nothing to interleave, as no process is started; 1 run." in text
+    (scripts / "one.py").write_text(COUNTER.replace("in range(2)]", "in range(1)]"))
+    text = producer("explore", "one.py", cwd=scripts).stdout
+    assert "Explored: the only interleaving, in 1 run (equivalent orders are run once)." in text
+    text = producer("explore", "one.py", "--bound", "1", "--limit", "1", cwd=scripts).stdout
+    assert "Explored: the only interleaving with at most 1 preemption." in text
+    assert "Limit: 1 run." in text
 
 
 def test_the_learner_who_breaks_nothing_may_take_choices_back(scripts: Path) -> None:
