@@ -190,18 +190,12 @@ def test_on_this_host_a_program_shows_its_effect(step: Step, place: str, here: R
         assert step.places  # it says itself where it runs
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        step
-        for lesson in LESSONS
-        if lesson.name in ("counter", "lock", "loss", "lease", "vanish")
-        for step in lesson.steps
-    ],
-    ids=lambda step: f"{step.program.parent.name}-{step.name}",
-)
+@pytest.mark.parametrize("step", STEPS_OF_ALL)
 def test_on_hosts_a_program_shows_its_effect(step: Step, hosts: Room) -> None:
-    assert_appears(step, "cluster", hosts)
+    if "cluster" in step.places and not step.timed:
+        assert_appears(step, "cluster", hosts)
+    else:
+        assert step.places  # it says itself where it runs; and what takes its time is for the build to check
 
 
 def test_a_program_that_does_not_end_is_ended_with_its_children(
