@@ -167,7 +167,8 @@ COMMON = (
     Note(
         "acquired or not",
         lambda history, fault: fault.name == "not looked",
-        "With a time, acquire() returns False when the time was up, and the program goes on without the lock.",
+        "acquire() with a time, or without waiting, returns False when it has not got the lock. The program goes on without"
+        " it: look at what acquire() returned.",
     ),
     Note(
         "nobody started",
