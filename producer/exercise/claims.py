@@ -99,7 +99,7 @@ def each_does(
         if count < least:
             begun = next((op.line for op in history.of("start") if op.on == worker), 0)
             often = "never" if not count else f"only {count} of {least} times"
-            yield Fault("no work", f"{worker}, which is started here, {often} {what}", begun)
+            yield Fault("less work" if count else "no work", f"{worker}, which is started here, {often} {what}", begun)
 
 
 def shared(history: History, kind: str) -> str:
@@ -301,6 +301,12 @@ def _timed(call: ast.Call, least: int) -> bool:
 
 def _called(call: ast.Call) -> str:
     return str(getattr(call.func, "attr", "") or getattr(call.func, "id", ""))
+
+
+def in_circle(fault: Fault, on: str = "") -> bool:
+    """Whether a deadlock is one in which each holds a thing of this name and waits for another one."""
+    waits = fault.text.removeprefix("deadlock: ").split("; ") if fault.name == "deadlock" else []
+    return len(waits) > 1 and all(f"waits for {on}" in each and f"holds {on}" in each for each in waits)
 
 
 def named(op: Op) -> str:

@@ -183,6 +183,12 @@ COMMON = (
         " and nothing is mended.",
     ),
     Note(
+        "less work",
+        lambda history, fault: fault.name == "less work",
+        "Some of the work is left out, or done in fewer steps than it was given in: each process does all of its own, step"
+        " by step, and it is the steps that are to be mended.",
+    ),
+    Note(
         "a constant",
         lambda history, fault: fault.name == "constant",
         "What is printed was never read from what the processes share, so it is right for one size at most.",
