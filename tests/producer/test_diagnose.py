@@ -458,3 +458,22 @@ def test_a_folder_of_any_name_is_found_in_what_faulthandler_writes(tmp_path: Pat
     told = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
     ((frame,),) = running._threads(told)
     assert (frame.file, frame.line) == (str(script), 2)
+
+
+def test_of_locks_it_says_only_what_can_be_seen() -> None:
+    def says(body: str, made: str) -> str:
+        source = f"""
+import multiprocessing as mp
+def work(v, lock):
+{body}
+if __name__ == "__main__":
+    v, lock = mp.RawValue("i", 0), {made}
+    for p in [mp.Process(target=work, args=(v, lock)) for _ in range(2)]: p.start()
+"""
+        return next(each.says for each in read(source) if each.confusion == "counter")
+
+    held = "    with lock:\n        v.value += 1"
+    pieces = "    with lock:\n        seen = v.value\n    with lock:\n        v.value = seen + 1"
+    assert "under no lock that can be seen here" in says("    v.value += 1", "mp.Lock()")
+    assert "in two locked pieces" in says(pieces, "mp.Lock()")
+    assert "under what may let others in" in says(held, "mp.Semaphore(2)")
