@@ -60,6 +60,7 @@ DRAWS = frozenset(
         "bytes",
     }
 )
+WHO = ("current_thread", "get_ident", "get_native_id", "current_process", "getpid")
 OF_PROCESSES = (*LOCKS, "event", "barrier", "queue", "value", "array")
 
 
@@ -361,6 +362,11 @@ def _updated(script: Script, worker: Worker, steps: list[Step], number: int) -> 
             thing.kind in ("array", "proxy") and isinstance(target, ast.Subscript) and _same_place(worker, step, target)
         ):
             yield thing, ast.unparse(target.slice)
+        elif (
+            shared and _is_dict(script, thing) and isinstance(target, ast.Subscript) and _same_key_for_all(step, target)
+        ):
+            if _same_place(worker, step, target) and not made_by(script, thing, steps) and not thing.many:
+                yield thing, ast.unparse(target.slice)
         elif thing.kind == "namespace" and isinstance(target, ast.Attribute):
             yield thing, target.attr
         elif (
@@ -380,6 +386,32 @@ def _same_place(worker: Worker, step: Step, target: ast.Subscript) -> bool:
     own = {arg.arg for arg in getattr(getattr(worker.function.node, "args", None), "args", [])}
     return not names & own or (
         worker.how in ("pool", "executor") and any(thing.kind == "proxy" for thing in step.things)
+    )
+
+
+def _is_dict(script: Script, thing: Thing) -> bool:
+    """Whether a thing is a plain dict."""
+    node = thing.node
+    if thing.kind != "list" or thing.home:
+        return False
+    name = getattr(node.func, "id", "") or script.dotted(node.func) if isinstance(node, ast.Call) else ""
+    return isinstance(node, (ast.Dict, ast.DictComp)) or name.rpartition(".")[2] in ("dict", "defaultdict", "Counter")
+
+
+def _same_key_for_all(step: Step, target: ast.Subscript) -> bool:
+    """Whether several may come to the same key.
+
+    Excluded: a number of a range, of which each may have its own part; and what tells who one is.
+    """
+    names = {part.id for part in ast.walk(target.slice) if isinstance(part, ast.Name)}
+    if any(each in ast.unparse(source) for source in [target.slice, *_sources(step.function, names)] for each in WHO):
+        return False
+    loops = (part for part in ast.walk(step.function) if isinstance(part, (ast.For, ast.comprehension)))
+    return not any(
+        names & {part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name)}
+        and isinstance(loop.iter, ast.Call)
+        and getattr(loop.iter.func, "id", "") in ("range", "enumerate")
+        for loop in loops
     )
 
 

@@ -1894,3 +1894,33 @@ two = one
 """
     + TWO.format(made="Lock()"),
 )
+guilty(
+    "counter, a dict of all threads",
+    """
+import threading
+count = {}
+lock = threading.Lock()
+def w(chunk):
+    for x in chunk:
+        count[x] = count.get(x, 0) + 1  #! counter
+ts = [threading.Thread(target=w, args=(c,)) for c in ("ab", "bc")]
+for t in ts: t.start()
+for t in ts: t.join()
+print(count)
+""",
+)
+guilty(
+    "counter, a Counter of all threads",
+    """
+import collections, threading
+count = collections.Counter()
+lock = threading.Lock()
+def w(chunk):
+    for x in chunk:
+        count[x] += 1  #! counter
+ts = [threading.Thread(target=w, args=(c,)) for c in ("ab", "bc")]
+for t in ts: t.start()
+for t in ts: t.join()
+print(count)
+""",
+)

@@ -1396,3 +1396,48 @@ if __name__ == "__main__":
     print(v.value)
 """,
 )
+sound(
+    "a dict of all threads, with a lock",
+    """
+import threading
+count = {}
+lock = threading.Lock()
+def w(chunk):
+    for x in chunk:
+        with lock: count[x] = count.get(x, 0) + 1
+ts = [threading.Thread(target=w, args=(c,)) for c in ("ab", "bc")]
+for t in ts: t.start()
+for t in ts: t.join()
+print(count)
+""",
+)
+sound(
+    "a dict of all threads, each with a key of its own",
+    """
+import threading
+count = {}
+lock = threading.Lock()
+def w(chunk):
+    for x in chunk:
+        me = threading.get_ident(); count[me] = count.get(me, 0) + 1
+ts = [threading.Thread(target=w, args=(c,)) for c in ("ab", "bc")]
+for t in ts: t.start()
+for t in ts: t.join()
+print(count)
+""",
+)
+sound(
+    "a dict of all threads, only set",
+    """
+import threading
+count = {}
+lock = threading.Lock()
+def w(chunk):
+    for x in chunk:
+        count[x] = x * 2
+ts = [threading.Thread(target=w, args=(c,)) for c in ("ab", "bc")]
+for t in ts: t.start()
+for t in ts: t.join()
+print(count)
+""",
+)
