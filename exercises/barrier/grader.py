@@ -74,17 +74,17 @@ NOTES = (
     ),
     Note(
         "never set back",
-        lambda history, fault: fault.name == "ahead" and grows(history) > 0,
+        lambda history, fault: fault.name == "ahead" and grows(history),
         "The count is never set back, so from the second round on all have come before anybody has.",
     ),
     Note(
         "nobody waits",
-        lambda history, fault: fault.name == "ahead",
+        lambda history, fault: fault.name == "ahead" and not history.any("wait", others=True),
         "Nobody waits here.",
     ),
     Note(
         "overtaken",
-        lambda history, fault: fault.name == "deadlock",
+        lambda history, fault: fault.name == "deadlock" and looked_too_late(history),
         "Who was woken looked too late: a faster one has come back already, so the count is no longer 0, and"
         " he waits for a round that"
         " is over.",
@@ -93,4 +93,17 @@ NOTES = (
 
 
 def grows(history):
-    return sum(1 for _ in history.of("write", kind="Value"))
+    """Whether the count is written and is never less than it was."""
+    seen = [op.result for op in history.of("read", on="arrived", others=True) if op.result is not None]
+    return history.any("write", on="arrived", others=True) and seen == sorted(seen)
+
+
+def looked_too_late(history):
+    """Whether somebody was woken, finds that the count is not 0, and waits again."""
+    for worker in history.workers:
+        did = [op for op in history.of("wake", "read", "wait", worker=worker) if op.on != "progress"]
+        for woken, looked, waits in zip(did, did[1:], did[2:], strict=False):
+            words = woken.does, looked.does, looked.on, waits.does
+            if words == ("wake", "read", "arrived", "wait") and looked.result:
+                return True
+    return False

@@ -31,7 +31,8 @@ def claims(history, args):
     for number in range(pairs + 1, 2 * pairs + 1):
         found = sum(1 for _ in history.of("write", kind="Array", worker=f"Process-{number}"))
         if found < count:
-            yield Fault("no work", f"Process-{number} takes {found} of {count} items", line_of(history, "start"))
+            name = "less work" if found else "no work"
+            yield Fault(name, f"Process-{number} takes {found} of {count} items", line_of(history, "start"))
 
 
 def slots(history, size):

@@ -26,7 +26,9 @@ def claims(history, args):
             done = sum(1 for op in history.of("write", on="squares", others=True))
             if done < count:
                 yield Fault(
-                    "no work", f"of {count} numbers {done} are squared by the first stage", line_of(history, "start")
+                    "less work" if done else "no work",
+                    f"of {count} numbers {done} are squared by the first stage",
+                    line_of(history, "start"),
                 )
     elif args[0] != "-1" and not history.any("terminate"):
         yield Fault("no kill", "the worker was not killed", 0)

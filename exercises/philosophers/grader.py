@@ -1,6 +1,6 @@
 """Dining philosophers: two forks at each meal, no circle, no trying again and again."""
 
-from producer.exercise.claims import Fault, Note, calls, each_does, no_timeout
+from producer.exercise.claims import Fault, Note, calls, each_does, in_circle, no_timeout
 
 
 def small(chance):
@@ -55,7 +55,7 @@ NOTES = (
     ),
     Note(
         "all the other way",
-        lambda history, fault: fault.name == "deadlock" and first_fork(history) == 1,
+        lambda history, fault: in_circle(fault, "forks[") and right_first(history),
         "Now all take the right fork first. It is the same circle, seen in a mirror: what helps is one who differs.",
     ),
     Note(
@@ -70,14 +70,17 @@ NOTES = (
     ),
     Note(
         "a circle",
-        lambda history, fault: fault.name == "deadlock",
+        lambda history, fault: in_circle(fault, "forks[") and not right_first(history),
         "Each has his left fork and waits for the right one, which is the left one of his neighbour, all"
         " around the table.",
     ),
 )
 
 
-def first_fork(history):
-    """Which fork the first philosopher takes first; None if none."""
-    taken = [op.on for op in history.of("acquire", worker="Process-1")]
-    return int(taken[0][6:-1]) if taken and taken[0].startswith("forks[") else None
+def right_first(history):
+    """Whether each philosopher takes his right fork first."""
+    firsts = [
+        next((op.on for op in history.of("acquire", worker=worker) if op.on.startswith("forks[")), "")
+        for worker in sorted(history.workers)
+    ]
+    return firsts == [f"forks[{(seat + 1) % len(firsts)}]" for seat in range(len(firsts))]

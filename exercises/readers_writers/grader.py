@@ -41,7 +41,25 @@ def torn(history):
 
 
 def locks(history):
-    return history.makes("Lock", "RLock", "Semaphore", "BoundedSemaphore")
+    return history.makes("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition")
+
+
+def counts_alone(history):
+    """Whether somebody writes a count and holds nothing that would keep the others from it."""
+    return any(not history.holding(op) for op in history.of("write", kind="Value", others=True))
+
+
+def leaves_early(history):
+    """Whether a reader gives back what a reader took to look at the page, while another one looks at it."""
+    looks = list(history.of("read", on="page", others=True))
+    room = {name for op in looks if op.part == 0 for name in history.holding(op)}
+    inside = set()
+    for op in history.ops:
+        if op.does == "read" and op.on == "page":
+            (inside.add if op.part == 0 else inside.discard)(op.worker)
+        elif op.does == "release" and op.on in room and any(op.worker != worker for worker in inside):
+            return any(op.worker == look.worker for look in looks)
+    return False
 
 
 def reader_locks(history):
@@ -67,9 +85,7 @@ NOTES = (
     Note(
         "counts without a lock",
         lambda history, fault: (
-            fault.name in ("deadlock", "torn page", "two writers", "output")
-            and history.any("read", kind="Value")
-            and not history.makes("Lock", "RLock")
+            fault.name in ("deadlock", "torn page", "two writers", "output") and counts_alone(history)
         ),
         "To count is to read and to write, and two come at once: both are the first, or nobody is the last.",
     ),
@@ -80,12 +96,14 @@ NOTES = (
     ),
     Note(
         "readers only",
-        lambda history, fault: locks(history) and reader_locks(history) and not writer_locks(history),
+        lambda history, fault: (
+            fault.name in ("torn page", "two writers") and reader_locks(history) and not writer_locks(history)
+        ),
         "The readers ask for the room and the writer walks in: a lock keeps out only those who ask for it.",
     ),
     Note(
         "the first one leaves",
-        lambda history, fault: fault.name in ("torn page", "raised", "deadlock") and history.any("read", kind="Value"),
+        lambda history, fault: fault.name in ("torn page", "raised", "deadlock") and leaves_early(history),
         "The room is given back by a reader who is not the last one, while others still read.",
     ),
     Note("nobody asks", lambda history, fault: not locks(history), "Nobody keeps anybody out yet."),

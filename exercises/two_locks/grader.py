@@ -1,6 +1,6 @@
 """Two locks: both held at each write, no circle, no round and round."""
 
-from producer.exercise.claims import Fault, Note, calls, each_does, lost_writes
+from producer.exercise.claims import Fault, Note, calls, each_does, in_circle, lost_writes
 
 
 def small(chance):
@@ -32,10 +32,31 @@ def rounds(history):
     return calls(history.source, "acquire") and history.any("try")
 
 
+def gives_back(history):
+    """Whether who did not get the second lock lets go of the first one before he asks again."""
+    failed = set()
+    for op in history.of("try", "acquire", "release", kind="Lock"):
+        if op.does == "release":
+            if op.worker in failed:
+                return True
+        elif op.does == "try" and not op.took:
+            failed.add(op.worker)
+        else:
+            failed.discard(op.worker)
+    return False
+
+
 NOTES = (
     Note(
+        "polite",
+        lambda history, fault: fault.name in ("no progress", "too long") and rounds(history) and gives_back(history),
+        "Both take one lock, find the other one gone, give theirs back, and begin again, at the same time.",
+    ),
+    Note(
         "asks and holds",
-        lambda history, fault: fault.name in ("no progress", "too long", "deadlock") and rounds(history),
+        lambda history, fault: (
+            fault.name in ("no progress", "too long", "deadlock") and rounds(history) and not gives_back(history)
+        ),
         "Asking again and again is waiting all the same. Who holds one lock while he asks for the other"
         " keeps the circle closed.",
     ),
@@ -46,7 +67,11 @@ NOTES = (
     ),
     Note(
         "one after the other",
-        lambda history, fault: fault.name == "not both" and calls_both(history),
+        lambda history, fault: (
+            fault.name == "not both"
+            and calls_both(history)
+            and not any(len(history.holding(op)) > 1 for op in history.ops)
+        ),
         "There is no circle since nobody holds two locks; so between the two steps the money is nowhere, and"
         " whoever looks sees it"
         " gone. Have both while you move.",
@@ -64,7 +89,7 @@ NOTES = (
     ),
     Note(
         "a circle",
-        lambda history, fault: fault.name == "deadlock",
+        lambda history, fault: in_circle(fault, "locks["),
         "Each holds the lock that the other one wants: the order in which they take them depends on which"
         " way the money goes.",
     ),

@@ -30,7 +30,7 @@ def claims(history, args):
 
 
 def keeps_back(history):
-    """It writes what it has not got, or takes another number although it has the one whose turn it is."""
+    """It writes what it has not got, or before its turn, or takes another number although it has the one whose turn it is."""
     has, written = set(), 0
     for op in history.of("get", "write", worker="Process-3"):
         if op.does == "write":
@@ -40,7 +40,11 @@ def keeps_back(history):
                     "out of order", f"Process-3 writes into {place} and has not got the number of it", op.line, op.at
                 )
                 return
-            written += 1
+            if op.part > written:
+                text = f"Process-3 writes {op.part + 1}, and {written + 1}, whose turn it is, is not written yet"
+                yield Fault("out of order", text, op.line, op.at)
+                return
+            written = max(written, op.part + 1)
             continue
         if written + 1 in has:
             yield Fault(
@@ -50,10 +54,16 @@ def keeps_back(history):
         has.add(op.result)
 
 
+def writes_between(history):
+    """Whether something is written before all is taken."""
+    done = [op.does for op in history.of("get", "write", worker="Process-3")]
+    return "get" in done[done.index("write") :] if "write" in done else False
+
+
 NOTES = (
     Note(
         "sorts at the end",
-        lambda history, fault: fault.name == "keeps back",
+        lambda history, fault: fault.name == "keeps back" and not writes_between(history),
         "The list is right, when all is over. Of a stream that never ends it would never write anything.",
     ),
     Note(
@@ -74,7 +84,7 @@ NOTES = (
     ),
     Note(
         "as they come",
-        lambda history, fault: fault.name == "out of order",
+        lambda history, fault: fault.name == "out of order" and writes_between(history),
         "They are written as they come, and they come in the order in which they were put, not in which they"
         " were drawn.",
     ),

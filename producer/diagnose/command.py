@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,17 @@ from producer.progress import Progress
 
 NEEDS_FORK = ("main_guard", "lambda", "lock_each")
 """Confusions with which a script does not get far where each process runs the file again."""
+ELSEWHERE = {
+    "threads": ("main_guard", "lambda", "lock_each", "unsendable", "nested", "global"),
+    "cluster": ("lambda",),
+}
+"""Confusions of processes that are none in another place: threads share all there is, and a fleet sends functions whole."""
+ALONE = re.compile(
+    r"^(?:Process (?P<process>\S+):|Exception in thread (?P<thread>.+?)(?: \(.*\))?:)\n(?P<told>Traceback.*\n(?:[ \t].*\n)*)"
+    r"(?P<raised>\w.*)$",
+    re.MULTILINE,
+)
+"""What is written to stderr of a process or thread that ends by an exception."""
 NOTHING = "None of the confusions that are known here."
 
 
@@ -45,7 +57,7 @@ def diagnose(script: str, args: list[str], place: str, limit: float, runs: bool,
         BadName: There is no such file.
         NotPython: It cannot be read.
     """
-    found = _read(script)
+    found = [each for each in _read(script) if each.confusion not in ELSEWHERE.get(place, ())]
     ran = None
     if runs:
         progress = Progress(None if as_json else sys.stderr)
@@ -115,7 +127,16 @@ def failed(ran: Ran) -> str:
             if ran.hangs
             else f"It was still at work after {ran.seconds:.0f} s, and was ended: give it longer with --limit."
         )
-    return f"It ended with {ran.code}: {last}" if ran.code else ""
+    if ran.code:
+        return f"It ended with {ran.code}: {last}"
+    raised = ALONE.search(ran.stderr)
+    return f"It ended with 0, and {_of_whom(raised)} raised {raised['raised']}." if raised else ""
+
+
+def _of_whom(raised: re.Match[str]) -> str:
+    """Who ended by an exception, and in which line."""
+    lines = judging.LINE.findall(raised["told"])
+    return f"{raised['process'] or raised['thread']}, in line {lines[-1][1]}," if lines else str(raised["process"])
 
 
 def _text(script: str, found: list[Finding], ran: Ran | None, failure: str) -> str:

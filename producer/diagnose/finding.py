@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from producer.explore.program import imports_threading
 
 CONFUSIONS = {
     "main_guard": ("main_guard", "no main guard"),
@@ -64,10 +67,10 @@ class Finding:
         return CONFUSIONS[self.confusion][1]
 
     def next(self, script: str) -> str:
-        """What to type next."""
+        """What to type next. Excluded: to explore a script with threads, which nobody orders there."""
         if self.lesson:
             return f"producer learn {self.lesson}"
-        return f"producer explore {script}"
+        return f'producer why "{self.title}"' if _has_threads(script) else f"producer explore {script}"
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -80,6 +83,14 @@ class Finding:
             "seen": self.seen,
             "lesson": self.lesson or None,
         }
+
+
+def _has_threads(script: str) -> bool:
+    """Whether ``producer explore`` would refuse a script for its threads."""
+    try:
+        return imports_threading(Path(script).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return False
 
 
 def at(node: ast.AST) -> int:

@@ -60,6 +60,7 @@ DRAWS = frozenset(
         "bytes",
     }
 )
+WHO = ("current_thread", "get_ident", "get_native_id", "current_process", "getpid")
 OF_PROCESSES = (*LOCKS, "event", "barrier", "queue", "value", "array")
 
 
@@ -253,6 +254,9 @@ def counters(program: Program) -> Iterator[Finding]:
                 )
                 by_thing.setdefault(key, []).append((worker, step, held))
     for updates in by_thing.values():
+        updates = [each for each in updates if not _by_one_of_all(program.script, each[1])]
+        if not updates or _in_turn(updates):
+            continue
         if len({thing for _, step, _ in updates for thing in step.to("instance")}) > 1:
             continue  # it is not known to be the same one
         if not _together(program, [worker for worker, _, _ in updates]):
@@ -260,21 +264,75 @@ def counters(program: Program) -> Iterator[Finding]:
         common = frozenset.intersection(*(held for _, _, held in updates))
         if common:
             continue
-        _, step, held = min(updates, key=lambda each: (len(each[2]), at(each[1].node)))
-        why = "under no lock" if not held else "not under the one lock that the others hold"
-        broken = _locked_in_pieces(step, updates)
+        worker, step, held = min(updates, key=lambda each: (len(each[2]), at(each[1].node)))
         yield found(
             "counter",
             step.node,
-            f"This reads, changes and writes back {'in two locked pieces' if broken else why}: what another one"
+            f"This reads, changes and writes back {_under_what(program, worker, step, held)}: what another one"
             " writes in between may be"
             " overwritten.",
             sure=False,
         )
 
 
-def _locked_in_pieces(step: Step, updates: list[tuple[Worker, Step, frozenset[Thing]]]) -> bool:
-    return bool(step.held) and all(not held for _, each, held in updates if each is step)
+def _under_what(program: Program, worker: Worker, step: Step, held: frozenset[Thing]) -> str:
+    """Under what an update is, of which no lock is known that keeps all others out."""
+    if held:
+        return "not under the one lock that the others hold"
+    if not step.held:
+        return "under no lock that can be seen here"
+    if any(_excludes(program, worker, lock) for lock in step.held):
+        return "in two locked pieces"
+    return "under what may let others in"
+
+
+def _by_one_of_all(script: Script, step: Step) -> bool:
+    """Whether one of those who meet at a barrier is chosen for a step: ``if barrier.wait() == 0``."""
+    tests = [up.test for up in script.above(step.node) if isinstance(up, ast.If)]
+    names = {part.id for test in tests for part in ast.walk(test) if isinstance(part, ast.Name)}
+    return any(
+        isinstance(part, ast.Call)
+        and isinstance(part.func, ast.Attribute)
+        and part.func.attr == "wait"
+        and any(thing.kind == "barrier" for thing in script.things(part.func.value))
+        for expression in [*tests, *_sources(step.function, names)]
+        for part in ast.walk(expression)
+    )
+
+
+def _in_turn(updates: list[tuple[Worker, Step, frozenset[Thing]]]) -> bool:
+    """Whether two workers hand over to each other, so that their updates never meet. Excluded: several that do the same."""
+    workers = list({id(worker): worker for worker, _, _ in updates}.values())
+    if len(workers) != 2 or any(worker.many for worker in workers):
+        return False
+    one, other = ([step for worker, step, _ in updates if worker is each] for each in workers)
+    there = _told(workers[0], one, workers[1], other)
+    back = _told(workers[1], other, workers[0], one)
+    round_and_round = any(a is not b for a in there for b in back)
+    return round_and_round or any(there[thing] for thing in there) or any(back[thing] for thing in back)
+
+
+def _told(first: Worker, updates: list[Step], then: Worker, waiting: list[Step]) -> dict[Thing, bool]:
+    """What one tells after his updates and the other waits for before his own; and whether that is only when all is done."""
+    tells, waits = {"event": "set", "semaphore": "release"}, {"event": "wait", "semaphore": "acquire"}
+    last = max(first.steps.index(step) for step in updates)
+    begin = min(then.steps.index(step) for step in waiting)
+    awaited = {
+        t for step in then.steps[:begin] for t in step.things if step.what == waits.get(t.kind) and not step.polite
+    }
+    found_: dict[Thing, bool] = {}
+    for step in first.steps[last + 1 :]:
+        for thing in step.things & awaited:
+            if len(step.things) == 1 and not thing.many and step.what == tells[thing.kind]:
+                closed = thing.kind == "event" or _starts_at(thing) == 0
+                once = all(len(step.loops) < len(each.loops) or not each.loops for each in updates)
+                found_[thing] = closed and once
+    return found_
+
+
+def _starts_at(semaphore: Thing) -> object:
+    args = semaphore.node.args if isinstance(semaphore.node, ast.Call) else []
+    return constant(args[0]) if args else 1
 
 
 def _updated(script: Script, worker: Worker, steps: list[Step], number: int) -> Iterator[tuple[object, str]]:
@@ -304,6 +362,11 @@ def _updated(script: Script, worker: Worker, steps: list[Step], number: int) -> 
             thing.kind in ("array", "proxy") and isinstance(target, ast.Subscript) and _same_place(worker, step, target)
         ):
             yield thing, ast.unparse(target.slice)
+        elif (
+            shared and _is_dict(script, thing) and isinstance(target, ast.Subscript) and _same_key_for_all(step, target)
+        ):
+            if _same_place(worker, step, target) and not made_by(script, thing, steps) and not thing.many:
+                yield thing, ast.unparse(target.slice)
         elif thing.kind == "namespace" and isinstance(target, ast.Attribute):
             yield thing, target.attr
         elif (
@@ -323,6 +386,32 @@ def _same_place(worker: Worker, step: Step, target: ast.Subscript) -> bool:
     own = {arg.arg for arg in getattr(getattr(worker.function.node, "args", None), "args", [])}
     return not names & own or (
         worker.how in ("pool", "executor") and any(thing.kind == "proxy" for thing in step.things)
+    )
+
+
+def _is_dict(script: Script, thing: Thing) -> bool:
+    """Whether a thing is a plain dict."""
+    node = thing.node
+    if thing.kind != "list" or thing.home:
+        return False
+    name = getattr(node.func, "id", "") or script.dotted(node.func) if isinstance(node, ast.Call) else ""
+    return isinstance(node, (ast.Dict, ast.DictComp)) or name.rpartition(".")[2] in ("dict", "defaultdict", "Counter")
+
+
+def _same_key_for_all(step: Step, target: ast.Subscript) -> bool:
+    """Whether several may come to the same key.
+
+    Excluded: a number of a range, of which each may have its own part; and what tells who one is.
+    """
+    names = {part.id for part in ast.walk(target.slice) if isinstance(part, ast.Name)}
+    if any(each in ast.unparse(source) for source in [target.slice, *_sources(step.function, names)] for each in WHO):
+        return False
+    loops = (part for part in ast.walk(step.function) if isinstance(part, (ast.For, ast.comprehension)))
+    return not any(
+        names & {part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name)}
+        and isinstance(loop.iter, ast.Call)
+        and getattr(loop.iter.func, "id", "") in ("range", "enumerate")
+        for loop in loops
     )
 
 

@@ -96,6 +96,8 @@ class Walk:
         self._functions: list[ast.AST] = [script.tree]
         self._guarded = guarded
         self._branches = 0
+        self._at_yield: list[Thing] = []
+        """What was held where the last function yielded that was walked."""
 
     def module(self) -> list[Step]:
         """Walk the module."""
@@ -193,17 +195,36 @@ class Walk:
     def _with(self, node: ast.With | ast.AsyncWith) -> None:
         held, entered = list(self._held), []
         for item in node.items:
+            self._at_yield = []
             self._expression(item.context_expr)
             things = self._things(item.context_expr)
             if item.optional_vars is not None:
                 self._bind(item.optional_vars, things)
             if locks := {thing for thing in things if thing.kind in LOCKS}:
                 self._acquired(locks, item.context_expr)
+            self._enter(item.context_expr, things)
             entered.append((things, item.context_expr))
         self._statements(node.body)
         for things, expression in reversed(entered):
             self._step("__exit__", things, expression)
         self._held = held
+
+    def _enter(self, expression: ast.expr, things: Things) -> None:
+        """Hold what a context manager of the script's own takes: up to its ``yield``, or in its ``__enter__``."""
+        if isinstance(expression, ast.Call):
+            self._held += [thing for thing in self._at_yield if thing not in self._held]
+        for owner in sorted(
+            (t for t in things if t.kind == "instance"), key=lambda each: getattr(each.node, "lineno", 0)
+        ):
+            of = self._script.record(owner)
+            for enter in self._script.inside[of, "__enter__"] or self._script._inherited(owner, "__enter__"):
+                if enter.node not in self._functions and len(self._functions) <= DEEPEST:
+                    self._in_place(enter.node, dict(self._bound_to(owner, enter)), expression)
+
+    def _bound_to(self, owner: Thing, method: Thing) -> Iterator[tuple[Variable, Things]]:
+        bound = self._script.thing("bound", method.node, of=owner)
+        for _, given in self._script._bound(bound, [], [], self._scope(), self._env, None):
+            yield from given.items()
 
     def _assign(self, target: ast.expr, value: ast.expr, node: ast.stmt) -> None:
         same = isinstance(target, (ast.Tuple, ast.List)) and isinstance(value, (ast.Tuple, ast.List))
@@ -267,6 +288,8 @@ class Walk:
                         self._expression(child)
                 self._loops.pop()
                 return
+            case ast.Yield():
+                self._at_yield = list(self._held)
             case ast.NamedExpr():
                 self._expression(node.value)
                 self._bind(node.target, self._things(node.value))
@@ -298,11 +321,23 @@ class Walk:
                 self._acquired(locks, call, gives_up(call))
             else:
                 self._step(name, owners, call)
+            if name == "enter_context" and call.args:
+                self._entered(self._things(call.args[0]), call)
             if name == "release":
                 self._held = [thing for thing in self._held if thing not in locks]
         else:
             self._step("call", self._things(call.func), call)
         self._follow(call, scope)
+
+    def _entered(self, things: Things, call: ast.Call) -> None:
+        """Hold what was given to an ExitStack, which holds it to its end: from a loop, all that the loop goes over."""
+        locks = {thing for thing in things if thing.kind in LOCKS}
+        if locks:
+            self._acquired(locks, call)
+        for lock in locks if self._loops else ():
+            every = self._script.thing("all", lock.node, lock.home, of=lock)
+            every.many = False
+            self._held.append(every)
 
     def _follow(self, call: ast.Call, scope: Scope) -> None:
         """Walk what is called, in place."""
@@ -310,12 +345,15 @@ class Walk:
             for function, given in list(self._script._bound(thing, call.args, call.keywords, scope, self._env, call)):
                 if function.node in self._functions or len(self._functions) > DEEPEST:
                     continue
-                env, self._env = self._env, {**self._env, **given}
-                branches, self._branches = self._branches, 0
-                self._path.append(call)
-                self._body(function.node)
-                self._path.pop()
-                self._env, self._branches = env, branches
+                self._in_place(function.node, given, call)
+
+    def _in_place(self, function: ast.AST, given: dict[Variable, Things], call: ast.expr) -> None:
+        env, self._env = self._env, {**self._env, **given}
+        branches, self._branches = self._branches, 0
+        self._path.append(call)
+        self._body(function)
+        self._path.pop()
+        self._env, self._branches = env, branches
 
     def _acquired(self, locks: Things, node: ast.AST, polite: bool = False) -> None:
         self._step("acquire", locks, node, polite)

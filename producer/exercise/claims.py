@@ -99,7 +99,7 @@ def each_does(
         if count < least:
             begun = next((op.line for op in history.of("start") if op.on == worker), 0)
             often = "never" if not count else f"only {count} of {least} times"
-            yield Fault("no work", f"{worker}, which is started here, {often} {what}", begun)
+            yield Fault("less work" if count else "no work", f"{worker}, which is started here, {often} {what}", begun)
 
 
 def shared(history: History, kind: str) -> str:
@@ -204,15 +204,88 @@ def at_the_top(source: str) -> Fault | None:
 
 
 def not_looked(source: str) -> Fault | None:
-    """An ``acquire`` with a time, after which nobody looks whether it has got what it was for."""
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Call) or _called(node.value) != "acquire":
-            continue
-        if _timed(node.value, 2):
-            return Fault(
-                "not looked", "acquire() may return here without what it is for, and nobody looks", node.lineno
-            )
+    """An ``acquire`` that may return without what it is for, after which all goes on as if it had got it."""
+    tree = ast.parse(source)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    for scope in [*functions, tree]:
+        for block in _blocks(scope):
+            for at, statement in enumerate(block):
+                if _unheeded(statement, block[at + 1 :], scope):
+                    text = "acquire() may return here without what it is for, and what follows is done all the same"
+                    return Fault("not looked", text, statement.lineno)
     return None
+
+
+def _blocks(scope: ast.AST) -> Iterator[list[ast.stmt]]:
+    """Statements that follow each other, from the outer ones to the inner ones."""
+    for node in ast.walk(scope):
+        for name in ("body", "orelse", "finalbody"):
+            if isinstance(block := getattr(node, name, None), list):
+                yield block
+
+
+def _unheeded(statement: ast.stmt, after: list[ast.stmt], scope: ast.AST) -> bool:
+    """Whether a statement asks for a lock that it may not get, and it makes no difference whether it did."""
+    match statement:
+        case ast.Expr(value=asked):
+            return _may_fail(asked)
+        case ast.Assign(targets=[ast.Name(id=name)], value=asked):
+            return _may_fail(asked) and not _read(name, scope)
+        case ast.If(test=ast.UnaryOp(op=ast.Not(), operand=asked), body=failed, orelse=got):
+            return _may_fail(asked) and _goes_on(failed) and _goes_on(got) and _works(after)
+        case ast.If(test=asked, body=got, orelse=failed):
+            return _may_fail(asked) and _goes_on(failed) and _goes_on(got) and _works(after)
+    return False
+
+
+def _read(name: str, scope: ast.AST) -> bool:
+    """Whether a name is looked at, for more than to give something back: ``if got: lock.release()``."""
+    gives_back = {
+        node.test
+        for node in ast.walk(scope)
+        if isinstance(node, ast.If) and not node.orelse and all(_releases(each) for each in node.body)
+    }
+    return any(
+        isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load) and node not in gives_back
+        for node in ast.walk(scope)
+    )
+
+
+def _goes_on(block: list[ast.stmt]) -> bool:
+    """Whether what follows a block comes after it. Excluded: it leaves, or asks once more."""
+    asks = any(isinstance(node, ast.Call) and _called(node) == "acquire" for each in block for node in ast.walk(each))
+    return not asks and not (block and isinstance(block[-1], (ast.Return, ast.Continue, ast.Break, ast.Raise)))
+
+
+def _works(block: list[ast.stmt]) -> bool:
+    """Whether statements write to what is shared, or give a lock back, whatever was found before. Excluded: under an if."""
+    for each in block:
+        if isinstance(each, (ast.With, ast.For, ast.Try)) and _works(each.body):
+            return True
+        if _releases(each) or (isinstance(each, (ast.Assign, ast.AugAssign)) and _writes(each)):
+            return True
+    return False
+
+
+def _releases(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Call)
+        and _called(statement.value) == "release"
+    )
+
+
+def _writes(statement: ast.Assign | ast.AugAssign) -> bool:
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    return any(isinstance(target, (ast.Attribute, ast.Subscript)) for target in targets)
+
+
+def _may_fail(asked: ast.expr) -> bool:
+    """Whether an expression is an ``acquire`` that does not wait until it has got what it is for."""
+    if not isinstance(asked, ast.Call) or _called(asked) != "acquire":
+        return False
+    given = [*asked.args[:1], *(word.value for word in asked.keywords if word.arg in ("block", "blocking"))]
+    return _timed(asked, 2) or any(isinstance(each, ast.Constant) and not each.value for each in given)
 
 
 @lru_cache(maxsize=8)
@@ -228,6 +301,12 @@ def _timed(call: ast.Call, least: int) -> bool:
 
 def _called(call: ast.Call) -> str:
     return str(getattr(call.func, "attr", "") or getattr(call.func, "id", ""))
+
+
+def in_circle(fault: Fault, on: str = "") -> bool:
+    """Whether a deadlock is one in which each holds a thing of this name and waits for another one."""
+    waits = fault.text.removeprefix("deadlock: ").split("; ") if fault.name == "deadlock" else []
+    return len(waits) > 1 and all(f"waits for {on}" in each and f"holds {on}" in each for each in waits)
 
 
 def named(op: Op) -> str:

@@ -167,7 +167,8 @@ COMMON = (
     Note(
         "acquired or not",
         lambda history, fault: fault.name == "not looked",
-        "With a time, acquire() returns False when the time was up, and the program goes on without the lock.",
+        "acquire() with a time, or without waiting, returns False when it has not got the lock. The program goes on without"
+        " it: look at what acquire() returned.",
     ),
     Note(
         "nobody started",
@@ -180,6 +181,12 @@ COMMON = (
         lambda history, fault: fault.name in ("no work", "main does it"),
         "The work must be done by the processes that are started for it. With the work left out there is nothing to go wrong,"
         " and nothing is mended.",
+    ),
+    Note(
+        "less work",
+        lambda history, fault: fault.name == "less work",
+        "Some of the work is left out, or done in fewer steps than it was given in: each process does all of its own, step"
+        " by step, and it is the steps that are to be mended.",
     ),
     Note(
         "a constant",

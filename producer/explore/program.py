@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import sys
@@ -25,6 +26,20 @@ SMALL: dict[str, dict[str, Any]] = {
     "queue": {"workers": 2, "each": 2, "maxsize": 1, "count": 2},
 }
 """The concepts that can be explored, with the sizes for it: an order more or less is a matter of a few steps."""
+
+
+def imports_threading(source: bytes) -> bool:
+    """Whether a script imports what makes threads.
+
+    Raises:
+        SyntaxError, ValueError: It is not Python.
+    """
+    if b"threading" not in source:
+        return False
+    tree = ast.parse(source)
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return any(name.partition(".")[0] in ("threading", "_thread", "asyncio", "concurrent") for name in names)
 
 
 class Program:
@@ -111,7 +126,7 @@ class Program:
             self._code = self._own.compiled(self.file, "__main__")
         except (SyntaxError, ValueError) as exc:
             raise BadName(f"{self.name} is not Python: {exc}", f"See: python {self.name}") from exc
-        if b"threading" in Path(self.file).read_bytes() and self._imports_threading():
+        if imports_threading(Path(self.file).read_bytes()):
             raise BadName(
                 f"{self.name} imports threading, whose threads nobody orders here.",
                 "The explored place orders the processes of multiprocessing. With multiprocessing's Process in place of"
@@ -122,18 +137,7 @@ class Program:
         if self.root not in sys.path:
             sys.path.insert(0, self.root)
 
-    def _imports_threading(self) -> bool:
-        import ast
-
-        tree = ast.parse(Path(self.file).read_bytes())
-        wanted = ("threading", "_thread", "asyncio", "concurrent")
-        names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-        names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-        return any(name.partition(".")[0] in wanted for name in names)
-
     def _globals_assigned(self) -> list[str]:
-        import ast
-
         tree = ast.parse(Path(self.file).read_bytes())
         names = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
         if not names:

@@ -38,7 +38,10 @@ def why(symptom: str, as_json: bool) -> int:
             f"{each.lesson.title}\n  known as: {each.symptom}\n  producer learn {each.lesson.name}\n" for each in found
         ))  # fmt: skip
     else:
-        output.write(f"No lesson is near to {symptom!r}. These are all of them:\n\n")
+        output.write(
+            f"No lesson is near to {symptom!r}. What is wrong with this machine, Docker, Redis or hosts: producer doctor."
+            " These are all of the lessons:\n\n"
+        )
         output.write(showing.listing((lesson, set()) for lesson in lessons))
     return ExitCode.OK if found else ExitCode.CHECK_FAILED
 

@@ -12,7 +12,7 @@ from functools import cache
 
 from producer.learning.lesson import Lesson
 
-LEAST = 0.3
+LEAST = 0.32
 """Share of what was asked and of what is known that must agree, for a lesson to be named."""
 MOST = 4
 SAME = 0.82

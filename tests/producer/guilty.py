@@ -1777,3 +1777,150 @@ if __name__ == "__main__":
     for _ in range(3): Process(target=w).start()
 """,
 )
+
+
+# --- held, or handed over: near to what is sound -----------------------------------------------------------------------
+
+TWO = """
+if __name__ == "__main__":
+    v, tell = mp.Value("i", 0), mp.{made}
+    a = mp.Process(target=one, args=(v, tell))
+    b = mp.Process(target=two, args=(v, tell))
+    a.start(); b.start(); a.join(); b.join()
+    print(v.value)
+"""
+guilty(
+    "counter, all begin at one event",
+    """
+import multiprocessing as mp
+def one(v, tell):
+    tell.wait()
+    v.value += 1  #! counter
+def two(v, tell):
+    tell.wait()
+    v.value += 1
+"""
+    + TWO.format(made="Event()").replace("a.start(); b.start();", "a.start(); b.start(); tell.set();"),
+)
+guilty(
+    "counter, told before it is done",
+    """
+import multiprocessing as mp
+def one(v, tell):
+    tell.set()
+    v.value += 1  #! counter
+def two(v, tell):
+    tell.wait()
+    v.value += 1
+"""
+    + TWO.format(made="Event()"),
+)
+guilty(
+    "counter, told after the first of many",
+    """
+import multiprocessing as mp
+def one(v, tell):
+    for _ in range(9):
+        v.value += 1  #! counter
+        tell.release()
+def two(v, tell):
+    for _ in range(9):
+        tell.acquire()
+        v.value += 1
+"""
+    + TWO.format(made="Semaphore(0)"),
+)
+guilty(
+    "counter, a meeting from which all add",
+    """
+import multiprocessing as mp
+def one(v, tell):
+    tell.wait()
+    v.value += 1  #! counter
+def two(v, tell):
+    if tell.wait() >= 0:
+        pass
+    v.value += 1
+"""
+    + TWO.format(made="Barrier(2)"),
+)
+guilty(
+    "counter, a context manager that lets go before it yields",
+    """
+import contextlib, multiprocessing as mp
+@contextlib.contextmanager
+def critical(lock):
+    with lock:
+        print("in")
+    yield
+def one(v, lock):
+    with critical(lock):
+        v.value += 1  #! counter
+two = one
+"""
+    + TWO.format(made="Lock()"),
+)
+guilty(
+    "counter, a class whose enter does not keep the lock",
+    """
+import threading
+class Guard:
+    def __init__(self): self.lock = threading.Lock()
+    def __enter__(self):
+        with self.lock: return self
+    def __exit__(self, *e): pass
+class Tally:
+    def __init__(self): self.guard, self.n = Guard(), 0
+    def add(self):
+        with self.guard:
+            self.n += 1  #! counter
+t = Tally()
+ts = [threading.Thread(target=t.add) for _ in range(3)]
+for x in ts: x.start()
+for x in ts: x.join()
+print(t.n)
+""",
+)
+guilty(
+    "counter, an ExitStack that is closed before",
+    """
+import contextlib, multiprocessing as mp
+def one(v, lock):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lock)
+        seen = v.value
+    v.value = seen + 1  #! counter
+two = one
+"""
+    + TWO.format(made="Lock()"),
+)
+guilty(
+    "counter, a dict of all threads",
+    """
+import threading
+count = {}
+lock = threading.Lock()
+def w(chunk):
+    for x in chunk:
+        count[x] = count.get(x, 0) + 1  #! counter
+ts = [threading.Thread(target=w, args=(c,)) for c in ("ab", "bc")]
+for t in ts: t.start()
+for t in ts: t.join()
+print(count)
+""",
+)
+guilty(
+    "counter, a Counter of all threads",
+    """
+import collections, threading
+count = collections.Counter()
+lock = threading.Lock()
+def w(chunk):
+    for x in chunk:
+        count[x] += 1  #! counter
+ts = [threading.Thread(target=w, args=(c,)) for c in ("ab", "bc")]
+for t in ts: t.start()
+for t in ts: t.join()
+print(count)
+""",
+)

@@ -1266,3 +1266,178 @@ while True:
     threading.Thread(target=serve, args=(client,), daemon=True).start()
 """,
 )
+
+sound(
+    "a context manager of one's own around the lock",
+    """
+import contextlib, multiprocessing as mp
+
+@contextlib.contextmanager
+def critical(lock):
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+def work(lock, v):
+    for _ in range(50):
+        with critical(lock):
+            v.value += 1
+
+if __name__ == "__main__":
+    lock, v = mp.Lock(), mp.Value("i", 0, lock=False)
+    ps = [mp.Process(target=work, args=(lock, v)) for _ in range(4)]
+    for p in ps: p.start()
+    for p in ps: p.join()
+    print(v.value)
+""",
+)
+sound(
+    "a class of one's own that holds the lock",
+    """
+import threading
+
+class Guard:
+    def __init__(self): self._l = threading.Lock()
+    def __enter__(self): self._l.acquire(); return self
+    def __exit__(self, *e): self._l.release()
+
+class Tally:
+    def __init__(self):
+        self.guard = Guard(); self.n = 0
+    def add(self):
+        with self.guard:
+            self.n += 1
+
+t = Tally()
+ts = [threading.Thread(target=lambda: [t.add() for _ in range(100)]) for _ in range(3)]
+[x.start() for x in ts]; [x.join() for x in ts]
+print(t.n)
+""",
+)
+sound(
+    "locks entered on an ExitStack",
+    """
+import contextlib, multiprocessing as mp
+
+def work(locks, v):
+    for _ in range(10):
+        with contextlib.ExitStack() as stack:
+            for l in locks:
+                stack.enter_context(l)
+            v.value += 1
+
+if __name__ == "__main__":
+    locks = [mp.Lock(), mp.Lock()]
+    v = mp.Value("i", 0, lock=False)
+    ps = [mp.Process(target=work, args=(locks, v)) for _ in range(3)]
+    for p in ps: p.start()
+    for p in ps: p.join()
+    print(v.value)
+""",
+)
+sound(
+    "one of those who meet at a barrier adds",
+    """
+import multiprocessing as mp
+
+def work(me, b, v):
+    for _ in range(3):
+        if b.wait() == 0:
+            v.value += 1
+        b.wait()
+
+if __name__ == "__main__":
+    b, v = mp.Barrier(3), mp.Value("i", 0)
+    ps = [mp.Process(target=work, args=(i, b, v)) for i in range(3)]
+    for p in ps: p.start()
+    for p in ps: p.join()
+    print(v.value)
+""",
+)
+sound(
+    "an event hands over",
+    """
+import multiprocessing as mp
+
+def writer(v, ready):
+    for _ in range(10):
+        v.value += 1
+    ready.set()
+
+def reader(v, ready):
+    ready.wait()
+    v.value += 5
+
+if __name__ == "__main__":
+    v, ready = mp.Value("i", 0), mp.Event()
+    a = mp.Process(target=writer, args=(v, ready)); b = mp.Process(target=reader, args=(v, ready))
+    a.start(); b.start(); a.join(); b.join()
+    print(v.value)
+""",
+)
+sound(
+    "two semaphores, turn by turn",
+    """
+from multiprocessing import Process, Semaphore, Value
+
+def play(mine, other, v):
+    for _ in range(5):
+        mine.acquire()
+        v.value += 1
+        other.release()
+
+if __name__ == "__main__":
+    a, b, v = Semaphore(1), Semaphore(0), Value("i", 0)
+    ps = [Process(target=play, args=(a, b, v)), Process(target=play, args=(b, a, v))]
+    for p in ps: p.start()
+    for p in ps: p.join()
+    print(v.value)
+""",
+)
+sound(
+    "a dict of all threads, with a lock",
+    """
+import threading
+count = {}
+lock = threading.Lock()
+def w(chunk):
+    for x in chunk:
+        with lock: count[x] = count.get(x, 0) + 1
+ts = [threading.Thread(target=w, args=(c,)) for c in ("ab", "bc")]
+for t in ts: t.start()
+for t in ts: t.join()
+print(count)
+""",
+)
+sound(
+    "a dict of all threads, each with a key of its own",
+    """
+import threading
+count = {}
+lock = threading.Lock()
+def w(chunk):
+    for x in chunk:
+        me = threading.get_ident(); count[me] = count.get(me, 0) + 1
+ts = [threading.Thread(target=w, args=(c,)) for c in ("ab", "bc")]
+for t in ts: t.start()
+for t in ts: t.join()
+print(count)
+""",
+)
+sound(
+    "a dict of all threads, only set",
+    """
+import threading
+count = {}
+lock = threading.Lock()
+def w(chunk):
+    for x in chunk:
+        count[x] = x * 2
+ts = [threading.Thread(target=w, args=(c,)) for c in ("ab", "bc")]
+for t in ts: t.start()
+for t in ts: t.join()
+print(count)
+""",
+)

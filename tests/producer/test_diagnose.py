@@ -458,3 +458,74 @@ def test_a_folder_of_any_name_is_found_in_what_faulthandler_writes(tmp_path: Pat
     told = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
     ((frame,),) = running._threads(told)
     assert (frame.file, frame.line) == (str(script), 2)
+
+
+def test_of_locks_it_says_only_what_can_be_seen() -> None:
+    def says(body: str, made: str) -> str:
+        source = f"""
+import multiprocessing as mp
+def work(v, lock):
+{body}
+if __name__ == "__main__":
+    v, lock = mp.RawValue("i", 0), {made}
+    for p in [mp.Process(target=work, args=(v, lock)) for _ in range(2)]: p.start()
+"""
+        return next(each.says for each in read(source) if each.confusion == "counter")
+
+    held = "    with lock:\n        v.value += 1"
+    pieces = "    with lock:\n        seen = v.value\n    with lock:\n        v.value = seen + 1"
+    assert "under no lock that can be seen here" in says("    v.value += 1", "mp.Lock()")
+    assert "in two locked pieces" in says(pieces, "mp.Lock()")
+    assert "under what may let others in" in says(held, "mp.Semaphore(2)")
+
+
+@pytest.mark.parametrize(("name", "place"), [("lambda, process", "threads"), ("lambda, a pool", "cluster")])
+def test_what_is_no_confusion_in_a_place_is_not_said_of_it(
+    name: str, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = written(tmp_path, LAMBDAS[name])
+    assert command.diagnose(str(script), [], "processes", 20, False, False) == 1
+    assert command.diagnose(str(script), [], place, 20, False, False) == 0
+    assert command.NOTHING in capsys.readouterr().out
+
+
+LAMBDAS = {
+    "lambda, process": "from multiprocessing import Process\ndef main():\n    def inner(): pass\n"
+    "    p = Process(target=inner)\n    p.start(); p.join()\nif __name__ == '__main__':\n    main()\n",
+    "lambda, a pool": "from multiprocessing import Pool\nif __name__ == '__main__':\n"
+    "    with Pool(2) as pool:\n        print(pool.map(lambda x: x, range(4)))\n",
+}
+
+RAISES = """
+from multiprocessing import Process
+def w(n):
+    print(10 // n)
+if __name__ == "__main__":
+    p = Process(target=w, args=(0,))
+    p.start(); p.join()
+    print("all fine")
+"""
+
+
+def test_what_a_child_raised_is_told_although_the_program_ended_well(tmp_path: Path) -> None:
+    code, document = diagnose(written(tmp_path, RAISES), "--limit", "60")
+    assert (code, document["ok"]) == (1, False)
+    said = document["run"]["failure"]
+    assert said.startswith("It ended with 0, and Process-1, in line 4, raised ZeroDivisionError: ")
+
+
+def test_what_a_thread_raised_is_told_too() -> None:
+    stderr = (
+        "Exception in thread Thread-1 (w):\nTraceback (most recent call last):\n"
+        '  File "/lib/threading.py", line 9, in run\n    self.run()\n  File "x.py", line 3, in w\n    {}[1]\nKeyError: 1\n'
+    )
+    said = command.failed(Ran("processes", "", 0, 1.0, "", stderr, [], [], False))
+    assert said == "It ended with 0, and Thread-1, in line 3, raised KeyError: 1."
+
+
+def test_what_hangs_and_has_threads_is_not_sent_to_explore_which_refuses_it(tmp_path: Path) -> None:
+    hangs = Finding("hangs", 2, "It hangs.", True, "run")
+    with_threads = written(tmp_path, "import threading\nthreading.Lock().acquire()\n")
+    assert hangs.next(str(with_threads)) == 'producer why "it does not end"'
+    without = written(tmp_path, "import multiprocessing\n")
+    assert hangs.next(str(without)) == f"producer explore {without}"

@@ -1,4 +1,4 @@
-# note: no work
+# note: less work
 import sys
 from multiprocessing import Array, Lock, Process
 
