@@ -330,6 +330,10 @@ def learn(
 
     if lesson is None:
         command.show(as_json)
+    elif questions and answers:
+        raise click.UsageError(
+            "--questions writes a form to be filled in, and --answers reads one that was. Give one of them."
+        )
     elif questions:
         command.questions(lesson, places)
     else:
