@@ -17,6 +17,10 @@ from producer.exercise.commands import exercise
 from producer.jobs.commands import COMMANDS, restart_flag
 from producer.trace.commands import TRACE_COMMANDS
 
+SHELL_LINES = """\b
+bash, in ~/.bashrc:                eval "$(producer completion bash)"
+zsh, in ~/.zshrc, after compinit:  eval "$(producer completion zsh)"
+fish, once:                        producer completion fish > ~/.config/fish/completions/producer.fish"""
 EXIT_CODES = f"\b\nExit codes:\n{errors.table()}"
 
 
@@ -330,6 +334,10 @@ def learn(
 
     if lesson is None:
         command.show(as_json)
+    elif questions and answers:
+        raise click.UsageError(
+            "--questions writes a form to be filled in, and --answers reads one that was. Give one of them."
+        )
     elif questions:
         command.questions(lesson, places)
     else:
@@ -603,16 +611,10 @@ def chaos(
     sys.exit(command.run(kills, redis_restarts, cuts, items, seconds, seed, as_json, recording))
 
 
-@main.command()
+@main.command(epilog=SHELL_LINES)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    r"""Write what has a shell complete commands, options, names and files.
-
-    \b
-    bash, in ~/.bashrc:                    eval "$(producer completion bash)"
-    zsh, in ~/.zshrc, after compinit:      eval "$(producer completion zsh)"
-    fish, once:  producer completion fish > ~/.config/fish/completions/producer.fish
-    """
+    """Write what has a shell complete commands, options, names and files."""
     from producer import completion, output
 
     output.write(completion.script(shell, main))

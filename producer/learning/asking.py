@@ -16,6 +16,7 @@ from producer.learning.running import ENDS, value
 from producer.learning.showing import wrapped
 
 UNKNOWN = "?"
+SHORT = {"y": "yes", "n": "no"}
 
 
 class NotAnswered(LabError, ValueError):
@@ -73,13 +74,14 @@ def _of_step(step: Step, filled: Any, places: list[str], how: str) -> Prediction
 
 
 def understood(question: Question, typed: Any) -> Value:
-    """An answer as a value.
+    """An answer as a value; ``y`` and ``n`` are yes and no.
 
     Raises:
         ValueError: It is none of the choices, or no number; the message says what would be.
     """
     if question.choices:
-        same = [choice for choice in question.choices if str(typed).strip().lower() == choice.lower()]
+        said = str(typed).strip().lower()
+        same = [choice for choice in question.choices if choice.lower() in (said, SHORT.get(said))]
         if not same:
             raise ValueError(f"{typed!r} is none of: {', '.join(question.choices)}")
         return same[0]

@@ -76,3 +76,14 @@ def test_other_shells_get_a_script_that_asks_in_their_way(shell: str) -> None:
     assert f"_PRODUCER_COMPLETE={shell}_complete" in written.stdout
     asked = {"_PRODUCER_COMPLETE": f"{shell}_complete"} | ({"COMP_CWORD": "cou"} if shell == "fish" else {})
     assert "counter" in " ".join(offered("producer demo cou", **asked))
+
+
+def test_each_shell_has_its_line_in_the_help_as_it_is_to_be_typed() -> None:
+    told = producer("completion", "--help").stdout
+    assert "\\b" not in told
+    for line in (
+        'eval "$(producer completion bash)"',
+        'eval "$(producer completion zsh)"',
+        "producer completion fish > ~/.config/fish/completions/producer.fish",
+    ):
+        assert line in told

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from lab import PLACES
-from producer.learning import build, command, running, site
+from producer.learning import asking, build, command, running, site
 from producer.learning.comparing import Seen, compare
 from producer.learning.finding import find
 from producer.learning.lesson import COURSE, LONGEST, STEPS, BadLesson, Expected, Lesson, Step, load, names, split
@@ -302,6 +302,20 @@ def test_answers_are_read_from_a_pipe_and_what_is_none_is_asked_again(tmp_path: 
         "the child finds it in the thread-local": {"threads": "yes"},
         "the child finds it in the dict": {"threads": None},
     }
+
+
+def test_yes_and_no_may_be_one_letter_where_they_are_the_choices() -> None:
+    question = load("thread_local").steps[0].questions[0]
+    assert [asking.understood(question, typed) for typed in ("y", "N", " no ", "Yes")] == ["yes", "no", "no", "yes"]
+    exit_code = next(each for each in load("process").steps[0].questions if "None" in each.choices)
+    with pytest.raises(ValueError, match="none of"):
+        asking.understood(exit_code, "n")
+
+
+def test_questions_and_answers_together_are_refused(tmp_path: Path) -> None:
+    done = producer("learn", "global", "--questions", "--answers", "a.json", state=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--answers reads one that was" in done.stderr
 
 
 def test_at_a_terminal_nothing_goes_on_by_itself(tmp_path: Path) -> None:
