@@ -10,7 +10,6 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import process
 from typing import Any
 
 from lab.errors import LabError
@@ -47,15 +46,7 @@ def _in_foreground() -> bool:
 
 
 def _interrupt(ctx: Any) -> None:
-    # not imported for this: a program without a fleet waits for no imports
-    from lab.cluster.pool import PoolWorker
-    from lab.cluster.process import Popen
-
-    children: Any = process
-    for child in list(children._children):
-        popen = getattr(child, "_popen", None)
-        if isinstance(popen, Popen) and not isinstance(child, PoolWorker):
-            with suppress(LabError):
-                popen.interrupt()
+    with suppress(LabError):
+        ctx.interrupt_children()
     for unfinished in list(ctx.pools):
         unfinished.interrupted()

@@ -59,9 +59,8 @@ class Child:
     def _bootstrap(self, parent_sentinel: int) -> int:
         parent_sentinel = self._parent  # the one that was given tells of the forker's end
         end_with_parent(self._forker)  # nobody goes on unsupervised
-        os.setpgid(
-            0, 0
-        )  # excluded: a program that signals its process group, and ends the host and whoever else is there
+        # Excluded: a program that signals its process group, and ends the host and whoever else is there.
+        os.setpgid(0, 0)
         self._forsake()
         self._take_over_streams()
         reset_signals()
@@ -71,6 +70,7 @@ class Child:
         ledger.OWN.join(self._ledger)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         restore_tmpdir()
+        environ.begin()
         self._payload, self._archive = memoryview(contents(self._payload_file)), contents(self._archive_file)
         limits.impose(self._run.settings)  # from here on, what goes beyond them can be told
         try:
@@ -207,4 +207,3 @@ def restore_tmpdir() -> None:
         os.environ.pop("TMPDIR", None)
         os.environ |= {"TMPDIR": ours} if ours else {}
         tempfile.tempdir = None  # forget the directory that the worker looked up
-    environ.begin()

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from lab import mainmodule
+from lab.cluster import environ
 from lab.cluster.context import ClusterContext, default_context
 from lab.errors import ExitCode, LabError
 from lab.jobs.programs import RESULT, Asked
@@ -62,6 +63,7 @@ def _become_ordinary() -> None:
     reset_signals()
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     restore_tmpdir()
+    environ.begin()
     # a line at a time, as somebody may be watching
     for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
         assert stream is not None

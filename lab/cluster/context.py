@@ -160,14 +160,18 @@ class ClusterContext(context.BaseContext):
             patience: Seconds after which a worker that SIGTERM has not ended is killed.
         """
         workers = [worker for unfinished in list(self.pools) for worker in unfinished.end_calls(why)]
-        for child in self.active_children():
-            popen = getattr(child, "_popen", None)
-            if isinstance(popen, process.Popen) and not isinstance(child, pool.PoolWorker):
-                popen.interrupt()
+        self.interrupt_children()
         deadline = time.monotonic() + patience
         for worker in workers:
             if worker._popen.wait(max(0.0, deadline - time.monotonic())) is None:
                 worker.kill()
+
+    def interrupt_children(self) -> None:
+        """Have the children of this process that are in no pool sent SIGINT, wherever they run."""
+        for child in self.active_children():
+            popen = getattr(child, "_popen", None)
+            if isinstance(popen, process.Popen) and not isinstance(child, pool.PoolWorker):
+                popen.interrupt()
 
     def _popens(self) -> list[process.Popen]:
         found = [getattr(child, "_popen", None) for child in self.active_children()]

@@ -128,14 +128,12 @@ return missing
 Asked by who waits, when it has waited for a while and no token has come."""
 
 COME_BACK = Script(
-    """
-local ticket, owned, doubt = ARGV[3], ARGV[4] == '1', ARGV[5] == '1'
-if redis.call('LREM', KEYS[5], 1, ticket) == 1 then return 0 end
-for _, waiter in ipairs(redis.call('LRANGE', KEYS[6], 0, -1)) do
-  if waiter == ticket then return 1 end
-end
-if redis.call('EXISTS', KEYS[4]) == 1 then return 1 end
-if doubt or (owned and redis.call('HGET', KEYS[3], 'holder') == ticket) then push(KEYS[4], 1) return 1 end
+    f"""
+if redis.call('LREM', KEYS[4], 1, ARGV[3]) == 1 then return 0 end
+{_IN_LINE}
+local sem, owned, doubt = ARGV[4], ARGV[5] == '1', ARGV[6] == '1'
+if in_line or redis.call('EXISTS', wake) == 1 then return 1 end
+if doubt or (owned and redis.call('HGET', sem, 'holder') == ticket) then push(wake, 1) return 1 end
 return 0
 """,
     fenced=True,
@@ -335,8 +333,8 @@ class SemLock:
 
     def _come_back(self, waiters: str, ticket: str, doubt: bool) -> bool:
         """Be notified no more; if it is too late for that, wait for the place, and True."""
-        keys = [self.name, self.run.key("wake", ticket), waiters, self._waiters]
-        late = bool(self.run.eval(COME_BACK, keys, ticket, int(self.owned), int(doubt)))
+        keys = [self.run.key("wake", ticket), waiters, self._waiters]
+        late = bool(self.run.eval(COME_BACK, keys, ticket, self.name, int(self.owned), int(doubt)))
         return late and self._notified(waiters, ticket, None)
 
     def _be_back(self, has_place: bool) -> None:

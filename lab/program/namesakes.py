@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import sys
 from contextlib import suppress
-from typing import Protocol
+
+from lab.program.source import Own
 
 FOR_EVER = ("celery", "kombu", "amqp", "vine", "billiard", "redis", "hiredis")
 FOR_A_MOMENT = (
@@ -22,12 +23,7 @@ PARTS = (
 )
 
 
-class _Modules(Protocol):
-    def has_module(self, name: str) -> bool:
-        """Whether the program has a module of a top-level name."""
-
-
-def make_way(own: _Modules) -> None:
+def make_way(own: Own) -> None:
     """Let the program and the libraries that the fleet needs both have what they mean by a name."""
     if not (namesakes := [name for name in (*FOR_EVER, *FOR_A_MOMENT) if own.has_module(name)]):
         return

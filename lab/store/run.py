@@ -522,7 +522,7 @@ def _print(stream: str, text: str) -> None:
         return
     encoding = getattr(out, "encoding", None) or "utf-8"
     try:
-        if any("\udc80" <= each <= "\udcff" for each in text) and (raw := getattr(out, "buffer", None)) is not None:
+        if not _is_text(text) and (raw := getattr(out, "buffer", None)) is not None:
             out.flush()
             raw.write(text.encode("utf-8", "surrogateescape"))  # what is no text, as it was written
         else:
@@ -530,6 +530,15 @@ def _print(stream: str, text: str) -> None:
         out.flush()
     except (OSError, ValueError):
         return  # the terminal is gone; the program decides by itself whether it minds
+
+
+def _is_text(text: str) -> bool:
+    """Whether it has nothing that stands for a byte which is no text (``surrogateescape``)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _current: Run | None = None
