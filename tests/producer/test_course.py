@@ -261,10 +261,12 @@ WRONG = {
     "        kept.append(bytearray(5_000_000))\n    except MemoryError:\n        time.sleep(1)",
     "kills_parent": "\nfor pid in (os.getppid(), 1, 2, 3):\n    os.kill(pid, 9)",
     "kills_all": "\nos.kill(-1, 9)",
-    "pretends": "import os\nos.write(2, b'unshare: no')\nos._exit(121)\n",
     "leaves": "import os\nos._exit(0)\n",
-    "forges": f"import os\nfor fd in range(1, 30):\n    try:\n        os.write(fd, {chr(10) + json.dumps(FORGED) + chr(10)!r}"
-    ".encode())\n    except OSError:\n        pass\nos._exit(0)\n",
+    # the C library's _exit ends the process that grades, which os._exit does not
+    "leaves_c": "import ctypes\nctypes.CDLL(None)._exit(0)\n",
+    "pretends": "import ctypes, os\nos.write(2, b'unshare: no')\nctypes.CDLL(None)._exit(121)\n",
+    "forges": "import ctypes, os\nfor fd in range(1, 30):\n    try:\n        os.write(fd, "
+    f"{chr(10) + json.dumps(FORGED) + chr(10)!r}.encode())\n    except OSError:\n        pass\nctypes.CDLL(None)._exit(0)\n",
     "writes": f"import os\n{WRITES_OVER_ALL}",
     "writes_later": WRITES_OVER_ALL,
     "solution": f"\nopen({str(EXERCISES / NAME / 'solution.py')!r})",
@@ -325,7 +327,8 @@ def test_what_is_wrong_does_not_pass(student: str, graded: dict[str, Any]) -> No
         ("printer_later", "fail", "File too large"),
         ("hogs", "error", "MB of memory"),
         ("kills_all", "error", "before there was a verdict"),
-        ("leaves", "error", "before there was a verdict"),
+        ("leaves", "fail", "os._exit(0) ends the program here"),
+        ("leaves_c", "error", "before there was a verdict"),
         ("pretends", "error", "with exit code 121"),
         ("forges", "error", "before there was a verdict"),
         ("syntax", "error", "not Python"),
@@ -391,10 +394,11 @@ def test_a_second_run_goes_on_and_grades_what_has_changed(graded: dict[str, Any]
     assert "bomb, lost_update: it had all of the 64 processes" in " ".join(table.split())
 
 
-@pytest.mark.parametrize("does", ["while True:\n    pass", "signal.raise_signal(signal.SIGSTOP)"])
+# what keeps the GIL, and what is stopped; the exploration ends what computes in Python sooner, and names its line
+@pytest.mark.parametrize("does", ["re.match('(a+)+$', 'a' * 99 + 'b')", "signal.raise_signal(signal.SIGSTOP)"])
 def test_what_does_not_end_is_ended(does: str, tmp_path: Path) -> None:
     found = made(tmp_path, "ann")
-    hand_in(found, "ann", f"import signal\n{does}\n")
+    hand_in(found, "ann", f"import re, signal\n{does}\n")
     said = json.loads(course("course", "grade", "class", "--json", "--seconds", "15", cwd=tmp_path).stdout)
     assert "had not ended after 15 seconds" in of(said, "ann")["why"]
 
