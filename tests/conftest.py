@@ -17,6 +17,11 @@ from tests.kit import composed
 from tests.kit.proxy import Proxy
 from tests.kit.server import Server
 
+# The interpreters that the tests start number thousands, and each of them imports what the one before has compiled, which is
+# three quarters of the time that a fleet starts in: some environments have them all compile everything anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A shell without job control has what it starts in the background ignore SIGINT, and every process below inherits that: who
 # is interrupted here, as by Ctrl-C, would never learn of it. What producers do that are started so, test_cli.py has.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
