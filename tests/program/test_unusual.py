@@ -164,6 +164,30 @@ def test_an_array_is_for_numpy_what_it_holds_and_a_write_that_would_be_lost_is_r
     assert (done.stderr, done.stdout) == ("", expected)
 
 
+def test_what_a_stream_of_the_programs_own_raises_does_not_keep_it_from_hearing_how_its_processes_end(
+    fleet: dict[str, str], tmp_path: Path
+) -> None:
+    text = """
+        import multiprocessing as mp, sys
+        class Tee:
+            def write(self, text): self.text = text
+        class Broken:
+            def write(self, text): raise RuntimeError("no paper")
+        if __name__ == "__main__":
+            own, said = sys.stdout, []
+            for sys.stdout in (Broken(), tee := Tee()):
+                process = mp.Process(target=print, args=("child",))
+                process.start()
+                process.join(30)
+                said.append(process.exitcode)
+            sys.stdout = own
+            print(said, repr(tee.text))
+    """
+    done = run(write(tmp_path, "program.py", text), "cluster", cwd=tmp_path, env=fleet)
+    assert (done.returncode, done.stdout) == (0, "[0, 0] 'child\\n'\n")
+    assert done.stderr.count("Exception in thread") == done.stderr.count("RuntimeError: no paper") == 1
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
 def test_a_standard_stream_may_be_closed(closed: str, fleet: dict[str, str], tmp_path: Path) -> None:
     write(tmp_path, "program.py", textwrap.dedent("""
