@@ -120,7 +120,9 @@ def _always(body: Iterable[ast.stmt]) -> Iterator[range]:
             if not _may_be_left_out(node):
                 yield range(node.lineno, node.body[0].lineno)
                 yield from _always(node.body)
-        elif not isinstance(node, (ast.Match, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        elif isinstance(node, (ast.Match, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            pass
+        elif not _may_tell(node) and not any(map(_depends, _conditions(node))):
             yield range(node.lineno, last + 1)
         if not _is_guard(node) and any(map(_may_tell, _tests(node))):
             return
@@ -129,7 +131,18 @@ def _always(body: Iterable[ast.stmt]) -> Iterator[range]:
 def _may_be_left_out(node: ast.With | ast.For | ast.While | ast.If | ast.Try) -> bool:
     if isinstance(node, (ast.While, ast.If)):
         return _depends(node.test)
-    return isinstance(node, ast.Try) and bool(node.handlers)  # one of which may be for this very error
+    if isinstance(node, ast.Try):
+        return bool(node.handlers)  # one of which may be for this very error
+    return any(map(_may_tell, [node.iter] if isinstance(node, ast.For) else node.items))
+
+
+def _conditions(node: ast.stmt) -> Iterator[ast.expr]:
+    """The expressions in a statement that decide whether the rest of it is evaluated."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.IfExp):
+            yield part.test
+        elif isinstance(part, ast.BoolOp):
+            yield from part.values[:-1]
 
 
 def _is_guard(node: ast.stmt) -> bool:
@@ -147,9 +160,9 @@ def _tests(node: ast.AST) -> Iterator[ast.expr]:
             yield part
 
 
-def _may_tell(test: ast.expr) -> bool:
-    """Whether an expression may be another one in a child than in its parent."""
-    names = {getattr(part, "id", "") or getattr(part, "attr", "") for part in ast.walk(test)}
+def _may_tell(code: ast.AST) -> bool:
+    """Whether an expression, or what a statement does, may be another one in a child than in its parent."""
+    names = {getattr(part, "id", "") or getattr(part, "attr", "") for part in ast.walk(code)}
     return bool(names & _TELLS)
 
 
