@@ -50,6 +50,18 @@ PROGRAMS = {
         if __name__ == "__main__":
             with ProcessPoolExecutor(2) as executor: print(list(executor.map(branch, [2, 3])))
     """,
+    "numbers of numpy where others are usual": """
+        import multiprocessing as mp
+        import numpy as np
+        if __name__ == "__main__":
+            two, moment = np.int64(2), np.float32(0.01)
+            with mp.Pool(two) as pool:
+                print(pool.map(abs, [-1, -2, -3], two), pool.map_async(abs, [-1]).get(np.float64(60)))
+            queue, lock, barrier = mp.Queue(two), mp.Lock(), mp.Barrier(np.int32(1))
+            queue.put(1, timeout=moment)
+            print(queue.get(timeout=np.float64(60)), mp.Semaphore(two).acquire(True, moment), lock.acquire(timeout=moment))
+            print(lock.acquire(True, moment), barrier.wait(np.float32(60)), mp.Event().wait(moment))
+    """,
     "pools whose workers say that they are no daemons": """
         import multiprocessing as mp, multiprocessing.pool
         class NoDaemon(mp.Process):
