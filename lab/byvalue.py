@@ -1,9 +1,10 @@
 """Pickling for other processes: by name what they can find by it, by value what they cannot.
 
 A pickle has the name of a function or class and not its code. Another process finds no lambda by it, no function that was
-made in a call, and nothing of a *session*: a main module that nobody can run again (a notebook, the interpreter's prompt,
-``-c``, standard input). Those travel by value, as cloudpickle takes them apart: the code, and what it refers to as it is at
-that moment. So what a later cell defines anew takes effect with the next call.
+made in a call or under the main guard, nothing of a package's ``__main__.py``, and nothing of a *session*: a main module that
+nobody can run again (a notebook, the interpreter's prompt, ``-c``, standard input). Those travel by value, as cloudpickle
+takes them apart: the code, and what it refers to as it is at that moment. So what a later cell defines anew takes effect with
+the next call. What an initializer assigns to globals, it assigns for the calls of its process.
 
 A class that travelled has an identity, by which its instances are again of the very class when they come back. Where a
 class was defined it is never written to: what comes back of it is older than what is there.
@@ -23,7 +24,7 @@ import typing
 import weakref
 from collections.abc import Callable, Iterator
 from itertools import islice
-from multiprocessing import reduction, spawn
+from multiprocessing import process, reduction, spawn
 from multiprocessing.connection import Connection
 from types import FunctionType
 from typing import Any
@@ -49,6 +50,9 @@ _mine: weakref.WeakSet[type] = weakref.WeakSet()
 
 _arrived: weakref.WeakSet[Any] = weakref.WeakSet()
 """Functions and classes that came here by value."""
+
+_begun_with: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+"""The globals of the functions that this process began with, by their id, and what these held when they came."""
 
 _PARTS: dict[type, Callable[[Any], Any]] = {
     kind: parts.Pickler.dispatch_table[kind]
@@ -99,7 +103,7 @@ def _is_found(obj: Any) -> bool:
     if "<" in name:
         return False
     module = getattr(obj, "__module__", None) or pickle.whichmodule(obj, name)  # type: ignore[attr-defined]
-    if module in _MAIN and mainmodule.is_session():
+    if module in _MAIN and (mainmodule.is_session() or mainmodule.keeps(name.partition(".")[0])):
         return False
     found: Any = sys.modules.get(module)
     for part in name.split("."):
@@ -142,7 +146,20 @@ def _function(_name: str, *args: Any) -> FunctionType:
 
 
 def _set_function(function: FunctionType, state: Any) -> None:
+    came: dict[str, Any] = state[1]["__globals__"]
+    if getattr(process.current_process(), "_inheriting", False):
+        _begun_with.setdefault(id(function.__globals__), (function.__globals__, {}))[1].update(came)
+    else:
+        came.update(_prepared(function))
     parts._function_setstate(function, state)
+
+
+def _prepared(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """What the functions that this process began with have assigned to globals: an initializer, for the calls after it."""
+    name = function.__globals__.get("__name__")
+    for now, before in _begun_with.values():
+        if now.get("__name__") == name:
+            yield from ((key, now[key]) for key in now if key[:2] != "__" and before.get(key, now) is not now[key])
 
 
 def _class(_name: str, make: Callable[..., type], args: tuple[Any, ...]) -> type:

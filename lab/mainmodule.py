@@ -24,6 +24,9 @@ _TELLS = frozenset({"__name__", "parent_process", "current_process", "environ", 
 _PURE = frozenset({"len", "int", "float", "str", "bool", "isinstance", "hasattr", "any", "all", "min", "max"})
 
 
+_GUARDS = ("__name__ == '__main__'", "'__main__' == __name__")
+
+
 class Unguarded(CannotLoad):
     """The main module starts processes while it is imported."""
 
@@ -77,8 +80,8 @@ def install() -> None:
 def _module_line() -> tuple[str, int] | None:
     """The main module's file, and the line of it that led here; None if none did, or a child would not run it again."""
     main: Any = sys.modules.get("__main__")
-    spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-    if not path or (spec is not None and spec.name.rpartition(".")[2] == "__main__"):
+    path = getattr(main, "__file__", None)
+    if not path or _is_run_once(main):
         return None
     line, frame = None, sys._getframe(1)
     while frame is not None:
@@ -93,14 +96,59 @@ def _runs_again(path: str, line: int) -> bool:
     """Whether a line runs whenever its file does; False where the source leaves that open."""
     if not _is_file(path):
         return False  # which nobody can run again: what it defines travels by value
-    try:
-        tree = ast.parse(_source(path))
-    except (OSError, SyntaxError, ValueError, RecursionError):
+    if (tree := _tree(path)) is None:
         return False
     inner = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
     if any(_may_tell(test) for node in inner for test in _tests(node)):
         return False
     return any(line in lines for lines in _always(tree.body))
+
+
+def keeps(name: str) -> bool:
+    """Whether no child finds what the main module has by a name: bound under its guard alone, or of a ``__main__.py``."""
+    main: Any = sys.modules.get("__main__")
+    path = getattr(main, "__file__", None)
+    return path is not None and main.__name__ == "__main__" and (_is_run_once(main) or name in _guarded_only(path))
+
+
+def _is_run_once(main: Any) -> bool:
+    """Whether no child runs the main module again, as it needs no guard: that of a package, a folder, an archive."""
+    spec = getattr(main, "__spec__", None)
+    return spec is not None and spec.name.rpartition(".")[2] == "__main__"
+
+
+@cache
+def _guarded_only(path: str) -> frozenset[str]:
+    above, under = set[str](), set[str]()
+    for node in tree.body if (tree := _tree(path)) else ():
+        if isinstance(node, ast.If) and ast.unparse(node.test) in _GUARDS:
+            under.update(_bound(node.body))
+            above.update(_bound(node.orelse))
+        else:
+            above.update(_bound([node]))
+    return frozenset(under - above)
+
+
+def _bound(code: Iterable[ast.AST]) -> Iterator[str]:
+    """The names that code binds where it stands."""
+    for node in code:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.alias):
+            yield (node.asname or node.name).partition(".")[0]
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        else:
+            yield from _bound(ast.iter_child_nodes(node))
+
+
+@cache
+def _tree(path: str) -> ast.Module | None:
+    """The main module, parsed; None where that cannot be."""
+    try:
+        return ast.parse(_source(path))
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None
 
 
 def _source(path: str) -> bytes:
@@ -120,7 +168,9 @@ def _always(body: Iterable[ast.stmt]) -> Iterator[range]:
             if not _may_be_left_out(node):
                 yield range(node.lineno, node.body[0].lineno)
                 yield from _always(node.body)
-        elif not isinstance(node, (ast.Match, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        elif isinstance(node, (ast.Match, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            pass
+        elif not _may_tell(node) and not any(map(_depends, _conditions(node))):
             yield range(node.lineno, last + 1)
         if not _is_guard(node) and any(map(_may_tell, _tests(node))):
             return
@@ -129,11 +179,22 @@ def _always(body: Iterable[ast.stmt]) -> Iterator[range]:
 def _may_be_left_out(node: ast.With | ast.For | ast.While | ast.If | ast.Try) -> bool:
     if isinstance(node, (ast.While, ast.If)):
         return _depends(node.test)
-    return isinstance(node, ast.Try) and bool(node.handlers)  # one of which may be for this very error
+    if isinstance(node, ast.Try):
+        return bool(node.handlers)  # one of which may be for this very error
+    return any(map(_may_tell, [node.iter] if isinstance(node, ast.For) else node.items))
+
+
+def _conditions(node: ast.stmt) -> Iterator[ast.expr]:
+    """The expressions in a statement that decide whether the rest of it is evaluated."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.IfExp):
+            yield part.test
+        elif isinstance(part, ast.BoolOp):
+            yield from part.values[:-1]
 
 
 def _is_guard(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and not node.orelse and ast.unparse(node.test) == "__name__ == '__main__'"
+    return isinstance(node, ast.If) and not node.orelse and ast.unparse(node.test) in _GUARDS
 
 
 def _tests(node: ast.AST) -> Iterator[ast.expr]:
@@ -147,9 +208,9 @@ def _tests(node: ast.AST) -> Iterator[ast.expr]:
             yield part
 
 
-def _may_tell(test: ast.expr) -> bool:
-    """Whether an expression may be another one in a child than in its parent."""
-    names = {getattr(part, "id", "") or getattr(part, "attr", "") for part in ast.walk(test)}
+def _may_tell(code: ast.AST) -> bool:
+    """Whether an expression, or what a statement does, may be another one in a child than in its parent."""
+    names = {getattr(part, "id", "") or getattr(part, "attr", "") for part in ast.walk(code)}
     return bool(names & _TELLS)
 
 

@@ -22,6 +22,7 @@ Semaphore has no owner, so it is not given back by a death.
 
 from __future__ import annotations
 
+import operator
 import threading
 import time
 from collections.abc import Sequence
@@ -440,6 +441,12 @@ class _OverRedis:
     _is_fork_ctx = False
 
     def _begin(self, ctx: Any, kind: int, value: int, maxvalue: int, owned: bool = False) -> None:
+        value, maxvalue = (
+            int(operator.index(value)),
+            int(maxvalue),
+        )  # excluded: Redis counting with what is no whole number
+        if value < 0:
+            raise ValueError("semaphore initial value must be >= 0")
         run = ctx.connect()
         self._semlock = SemLock(run, run.new_name("sem"), kind, value, maxvalue, owned)
         self._make_methods()
@@ -490,8 +497,6 @@ class Semaphore(_OverRedis, synchronize.Semaphore):
     """
 
     def __init__(self, value: int = 1, *, ctx: Any) -> None:
-        if value < 0:
-            raise ValueError("semaphore initial value must be >= 0")
         self._begin(ctx, SEMAPHORE, value, SEM_VALUE_MAX)
 
 

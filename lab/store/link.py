@@ -210,12 +210,24 @@ def pack(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
 
 def _pack(command: tuple[Any, ...]) -> bytes:
     # Numbers as text. Excluded: a signal's handler that raises while hiredis makes text of one, which it does not survive.
-    plain: Any = tuple([str(each) if type(each) in _NUMBERS else each for each in command])
+    plain: Any = tuple(
+        [str(each) if type(each) in _NUMBERS else each if type(each) in _TEXT else _plain(each) for each in command]
+    )
     packed: bytes = hiredis.pack_command(plain)
     return packed
 
 
 _NUMBERS = (int, float)
+_TEXT = (str, bytes, list)
+
+
+def _plain(argument: Any) -> Any:
+    """A number of another class as text: numpy's, a bool. Its ``repr``, which hiredis would take, may be no number at all."""
+    if isinstance(argument, (str, bytes)):
+        return argument
+    if hasattr(argument, "__index__"):
+        return str(int(argument))
+    return str(float(argument)) if hasattr(argument, "__float__") else argument
 
 
 def _bytes(argument: Any) -> Any:

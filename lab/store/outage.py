@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -106,5 +107,7 @@ def unreachable(address: str, exc: Exception) -> BrokerUnreachable:
         return refused
     return BrokerUnreachable(
         f"Redis at {address} does not answer: {exc}",
-        "Start it, correct CROSSHOST_BROKER_URL, or do without: unset CROSSHOST_BROKER_URL",
+        "Start it, correct CROSSHOST_BROKER_URL, or do without: unset CROSSHOST_BROKER_URL"
+        if os.environ.get("CROSSHOST_BROKER_URL")
+        else "It belongs to the fleet that this program started for itself, and is not started again: run the program again.",
     )

@@ -517,6 +517,10 @@ class Run:
 
 
 def _print(stream: str, text: str) -> None:
+    """Write to the program's stream, which may be a class of its own.
+
+    Excluded: what such a stream raises ends the thread that hears how processes end, and whoever joins one waits for ever.
+    """
     out = sys.stderr if stream == "stderr" else sys.stdout
     if out is None:
         return
@@ -527,9 +531,12 @@ def _print(stream: str, text: str) -> None:
             raw.write(text.encode("utf-8", "surrogateescape"))  # what is no text, as it was written
         else:
             out.write(text.encode(encoding, "replace").decode(encoding))
-        out.flush()
+        if flush := getattr(out, "flush", None):
+            flush()
     except (OSError, ValueError):
         return  # the terminal is gone; the program decides by itself whether it minds
+    except BaseException:  # noqa: BLE001 - a class of the program's
+        threading.excepthook(threading.ExceptHookArgs([*sys.exc_info(), threading.current_thread()]))
 
 
 def _is_text(text: str) -> bool:

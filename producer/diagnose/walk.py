@@ -128,6 +128,12 @@ class Walk:
             self._statement(node)
 
     def _statement(self, node: ast.stmt) -> None:
+        guarded = self._guarded
+        self._guarded = guarded or names_main(deciding(node))
+        self._parts(node)
+        self._guarded = guarded
+
+    def _parts(self, node: ast.stmt) -> None:
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 return
@@ -182,11 +188,9 @@ class Walk:
 
     def _if(self, node: ast.If) -> None:
         self._expression(node.test)
-        before, guarded = list(self._held), self._guarded
-        self._guarded = guarded or names_main(node.test)
+        before = list(self._held)
         self._branch(node.body)
-        after = self._held
-        self._guarded, self._held = guarded, list(before)
+        after, self._held = self._held, list(before)
         self._branch(node.orelse)
         if leaves(node.body):
             return
@@ -399,10 +403,23 @@ def gives_up(call: ast.Call) -> bool:
     return "timeout" in named or len(call.args) > 1 or constant(blocking) in (False, 0)
 
 
-def names_main(test: ast.expr) -> bool:
-    """Whether a condition tells the main module from others, or a child from its parent."""
+def names_main(code: ast.AST | None) -> bool:
+    """Whether code tells the main module from others, or a child from its parent."""
     tells = ("__name__", "parent_process", "current_process")
-    return any(getattr(part, "id", "") in tells or getattr(part, "attr", "") in tells for part in ast.walk(test))
+    parts = ast.walk(code) if code else ()
+    return any(getattr(part, "id", "") in tells or getattr(part, "attr", "") in tells for part in parts)
+
+
+def deciding(node: ast.stmt) -> ast.AST | None:
+    """What decides which part of a statement is done: all of it, if no other statement is in it."""
+    match node:
+        case ast.If() | ast.While():
+            return node.test
+        case ast.For() | ast.AsyncFor():
+            return node.iter
+        case ast.Match():
+            return node.subject
+    return None if hasattr(node, "body") else node
 
 
 def leaves(body: list[ast.stmt]) -> bool:

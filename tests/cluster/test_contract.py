@@ -673,6 +673,14 @@ def test_a_semaphore_lets_in_as_many_as_its_value(ctx: Any, kind: str) -> None:
     assert semaphore.acquire(timeout=TIMEOUT)
 
 
+@pytest.mark.parametrize("kind", ["Semaphore", "BoundedSemaphore"])
+def test_a_semaphore_has_a_whole_number_of_places(remote: Any, kind: str) -> None:
+    for value, refused in ((1.5, TypeError), ("1", TypeError), (-1, (ValueError, OSError))):
+        with pytest.raises(refused):
+            getattr(remote, kind)(value)
+    assert getattr(remote, kind)(True).acquire(False)
+
+
 def test_no_more_children_are_inside_than_a_semaphore_lets_in(ctx: Any) -> None:
     semaphore, inside, most = ctx.Semaphore(2), ctx.Value("i", 0), ctx.Value("i", 0)
     finish(*[start(ctx, targets.visit, semaphore, inside, most, 10) for _ in range(4)])

@@ -277,3 +277,22 @@ def test_a_program_that_goes_on_without_its_fleet_is_not_told_that_redis_is_gone
     program.write_text(GOES_ON)
     done = subprocess.run([sys.executable, program], env=variables.unset(), capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_program_whose_own_fleet_dies_is_not_sent_to_a_setting_that_it_has_not(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("""
+import os, signal
+import lab
+
+if __name__ == "__main__":
+    with lab.get_context("cluster") as ctx:
+        queue = ctx.Queue()
+        os.kill(ctx._fleet.pid, signal.SIGKILL)
+        queue.get()
+""")
+    env = {**variables.unset(), "CROSSHOST_OUTAGE": "1"}
+    done = subprocess.run([sys.executable, program], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "run the program again" in done.stderr
+    assert "CROSSHOST_BROKER_URL" not in done.stderr

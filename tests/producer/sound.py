@@ -1441,3 +1441,19 @@ for t in ts: t.join()
 print(count)
 """,
 )
+sound(
+    "guards that are no plain if",
+    """
+import multiprocessing as mp
+def main():
+    with mp.Pool(2) as pool: print(pool.map(abs, [-1]))
+def start(name):
+    if name == "__main__": main()
+main() if __name__ == "__main__" else None
+__name__ == "__main__" and main()
+start(__name__)
+for _ in range(__name__ == "__main__"): main()
+if __name__ != "__main__": pass
+else: main()
+""",
+)

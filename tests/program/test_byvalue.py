@@ -277,6 +277,66 @@ def test_a_program_that_nobody_can_run_again_has_what_it_defines_by_value(
     assert done.stdout == ("the file runs\n" if how == "beyond a file" else "") + SAID
 
 
+@pytest.mark.parametrize("place", ["processes", "cluster"])
+def test_what_an_initializer_assigns_is_there_for_the_calls_of_a_session(
+    place: str, fleet: dict[str, str], tmp_path: Path
+) -> None:
+    program = """
+import lab
+total = None
+def begin(shared, n):
+    global lock, total
+    lock, total = shared, n
+def work(n):
+    with lock: return n + total + other
+other = 1
+ctx = lab.get_context("PLACE")
+with ctx.Pool(2, begin, (ctx.Lock(), 10)) as pool:
+    print(pool.map(work, [1, 2]))
+    other = 2
+    print(pool.map(work, [1, 2]))
+with lab.get_executor("PLACE", 1, initializer=begin, initargs=(ctx.Lock(), 20)) as executor:
+    print(executor.submit(work, 1).result())
+""".replace("PLACE", place)
+    done = python("-", cwd=tmp_path, env={**fleet, "PYTHONPATH": str(ROOT)}, input=program)
+    assert (done.stdout, done.stderr) == ("[12, 13]\n[13, 14]\n23\n", "")
+
+
+def test_what_is_defined_under_the_guard_travels_by_value(fleet: dict[str, str], tmp_path: Path) -> None:
+    write(tmp_path, "script.py", """
+        import collections
+        from multiprocessing import Pool, Process, Queue
+        def helper(x): return x * 2
+        if __name__ == "__main__":
+            FACTOR = 5
+            def work(x): return helper(x) * FACTOR
+            class Point:
+                def __init__(self, x): self.x = x
+                def moved(self): return Point(work(self.x))
+            class Teller(Process):
+                def run(self): queue.put(Point(3).moved().x)
+            Pair = collections.namedtuple("Pair", "a b")
+            def begin():
+                global ready
+                ready = True
+            def see(x): return x, ready
+            with Pool(2) as pool:
+                print(pool.map(work, [1, 2]), pool.starmap(Pair, [(1, 2)]), type(pool.apply(Point(1).moved)) is Point)
+            with Pool(1, begin) as pool: print(pool.map(see, [1]))
+            queue = Queue()
+            teller = Teller()
+            teller.start()
+            print(queue.get())
+            teller.join()
+    """)  # fmt: skip
+    plain, hosts = (
+        python("script.py", cwd=tmp_path),
+        python("-m", "producer", "run", "script.py", cwd=tmp_path, env=fleet),
+    )
+    assert (hosts.stdout, hosts.stderr) == (plain.stdout, "")
+    assert plain.stdout == "[10, 20] [Pair(a=1, b=2)] True\n[(1, True)]\n30\n"
+
+
 def test_what_a_session_imports_from_beside_it_is_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import multiprocessing.process
     import sys

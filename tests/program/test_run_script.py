@@ -468,6 +468,10 @@ GUARDS = {
     "by the process's name": "if current_process().name == 'MainProcess':\n    main()\n",
     "an early end": "import sys\nif __name__ != '__main__':\n    main = int\nmain()\n",
     "in the function": "def start():\n    if __name__ == '__main__':\n        main()\nstart()\n",
+    "in an expression": "main() if __name__ == '__main__' else None\n",
+    "in half of one": "__name__ == '__main__' and main()\n",
+    "in a function that is told": "def start(name):\n    if name == '__main__':\n        main()\nstart(__name__)\n",
+    "as often as need be": "for _ in range(__name__ == '__main__'):\n    main()\n",
 }
 
 

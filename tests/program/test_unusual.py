@@ -50,6 +50,18 @@ PROGRAMS = {
         if __name__ == "__main__":
             with ProcessPoolExecutor(2) as executor: print(list(executor.map(branch, [2, 3])))
     """,
+    "numbers of numpy where others are usual": """
+        import multiprocessing as mp
+        import numpy as np
+        if __name__ == "__main__":
+            two, moment = np.int64(2), np.float32(0.01)
+            with mp.Pool(two) as pool:
+                print(pool.map(abs, [-1, -2, -3], two), pool.map_async(abs, [-1]).get(np.float64(60)))
+            queue, lock, barrier = mp.Queue(two), mp.Lock(), mp.Barrier(np.int32(1))
+            queue.put(1, timeout=moment)
+            print(queue.get(timeout=np.float64(60)), mp.Semaphore(two).acquire(True, moment), lock.acquire(timeout=moment))
+            print(lock.acquire(True, moment), barrier.wait(np.float32(60)), mp.Event().wait(moment))
+    """,
     "pools whose workers say that they are no daemons": """
         import multiprocessing as mp, multiprocessing.pool
         class NoDaemon(mp.Process):
@@ -162,6 +174,30 @@ def test_an_array_is_for_numpy_what_it_holds_and_a_write_that_would_be_lost_is_r
     done = run(write(tmp_path, "program.py", text), "cluster", cwd=tmp_path, env=fleet)
     expected = "(6.0, [9.0, 2.0, 3.0], 2.0) assignment destination is read-only\n[1.0, 2.0, 3.0]\n"
     assert (done.stderr, done.stdout) == ("", expected)
+
+
+def test_what_a_stream_of_the_programs_own_raises_does_not_keep_it_from_hearing_how_its_processes_end(
+    fleet: dict[str, str], tmp_path: Path
+) -> None:
+    text = """
+        import multiprocessing as mp, sys
+        class Tee:
+            def write(self, text): self.text = text
+        class Broken:
+            def write(self, text): raise RuntimeError("no paper")
+        if __name__ == "__main__":
+            own, said = sys.stdout, []
+            for sys.stdout in (Broken(), tee := Tee()):
+                process = mp.Process(target=print, args=("child",))
+                process.start()
+                process.join(30)
+                said.append(process.exitcode)
+            sys.stdout = own
+            print(said, repr(tee.text))
+    """
+    done = run(write(tmp_path, "program.py", text), "cluster", cwd=tmp_path, env=fleet)
+    assert (done.returncode, done.stdout) == (0, "[0, 0] 'child\\n'\n")
+    assert done.stderr.count("Exception in thread") == done.stderr.count("RuntimeError: no paper") == 1
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
