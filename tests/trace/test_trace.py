@@ -23,6 +23,7 @@ from lab.concepts import load
 from lab.trace import clock, file, measure, merge
 from lab.trace.context import Tracing
 from lab.trace.events import WORDS, Event, Trace
+from producer.recording import Recording
 from producer.trace.check import violations
 from producer.trace.lanes import picture
 from tests import ROOT
@@ -761,6 +762,14 @@ def test_a_program_that_is_told_to_end_while_its_main_thread_has_what_the_end_ne
         assert process.stdout.readline() == b"ready\n"
         process.terminate()
         assert process.wait(30) == -signal.SIGTERM
+
+
+def test_an_interrupted_command_leaves_the_trace_of_what_had_happened(tmp_path: Path, threads: Any) -> None:
+    recording = Recording(str(tmp_path / "t.jsonl"))
+    with pytest.raises(KeyboardInterrupt), recording.around(threads, "it") as traced, traced.Lock():
+        raise KeyboardInterrupt
+    found = words(file.read(tmp_path / "t.jsonl"))
+    assert found["got"] == found["released"] == 1
 
 
 def test_a_process_that_is_told_to_end_while_it_hands_in_ends(tmp_path: Path) -> None:
