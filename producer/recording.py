@@ -52,12 +52,18 @@ class Recording:
 
         tracing = Tracing(ctx, name)
         self._note = tracing.note
+        interrupted = False
         try:
             with tracing as traced:
                 yield traced
+        except KeyboardInterrupt:
+            interrupted = True
+            raise
         finally:
             if tracing.trace is not None:
                 self._traces.append(tracing.trace)
+            if interrupted:
+                self.write(told="it was interrupted")
 
     def note(self, event: str, **more: Any) -> None:
         """Enter something that is not done by what runs, if it is traced."""

@@ -238,12 +238,17 @@ def _warn(root: str, main: str | bytes) -> None:
 
 
 def _traced(place: str, root: str, script: str, trace: str, report: str) -> StandIn:
-    """A stand-in with a record, which is written when the script's children have ended, and while there is a fleet."""
+    """A stand-in with a record, which is written when the script's children have ended, or when it is told to end.
+
+    There is a fleet then.
+    """
     from lab.trace import script as traced
+    from lab.trace.recorder import end_when_told
     from producer.trace import written
 
     def keep(tracing: Tracing) -> None:
         util.Finalize(None, lambda: written.write(trace, report, [tracing.end()]), exitpriority=-50)
+        end_when_told(lambda: written.write(trace, report, [tracing.gather()]))
 
     return traced.stand_in(place, partial(_context, place), root, os.path.basename(script), keep)
 

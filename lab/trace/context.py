@@ -14,6 +14,7 @@ from typing import Any
 from lab.program import source
 from lab.store import run as runs
 from lab.store.script import REGISTER
+from lab.store.store import Store
 from lab.trace import measure, merge
 from lab.trace.clock import now
 from lab.trace.events import Trace
@@ -230,6 +231,10 @@ class Tracing:
     def end(self, code: int = 0) -> Trace:
         """Record no more; what was recorded. Processes that still run are shown as far as they were heard of."""
         end_of_thread(code)
+        return self.gather()
+
+    def gather(self) -> Trace:
+        """Record no more; what was recorded. In any thread, while the main one is in the middle of something."""
         RECORDER.close()
         RECORDER.home = None
         chunks = [*merge.from_folder(self._folder), *self._from_redis()]
@@ -242,8 +247,9 @@ class Tracing:
         run = runs.current() if self.where[0] == "redis" else None
         if run is None:
             return []
-        key, found = self.where[1], []
-        while blobs := run.store.call("LPOP", key, 100):
+        # Excluded, by a connection of its own: waiting for the program's commands, which have been interrupted by a signal.
+        store, key, found = Store(run.settings.broker_url, outage=run.store.outage), self.where[1], list[Any]()
+        while blobs := store.call("LPOP", key, 100):
             found += [merge.loaded(run.unseal(key, blob)) for blob in blobs]
         return found
 

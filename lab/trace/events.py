@@ -38,7 +38,7 @@ WORDS = {
     "waits": "begins to wait: for an item, a message, an event, a condition, a barrier, a process, an answer (items: of which"
     " calls, a hundred at the most), room",
     "woken": "has what it waited for (of: who brought it; items: the calls that have ended)",
-    "gave up": "ends a wait, or an attempt, without it",
+    "gave up": "ends a wait, or an attempt, without it (interrupted: by Ctrl-C)",
     "set": "sets an event",
     "cleared": "clears it",
     "notified": "wakes who waits for a condition",

@@ -8,6 +8,7 @@ from typing import Any
 from lab import local
 from lab.trace.clock import now
 from lab.trace.recorder import RECORDER, Where, begin_of_thread, end_of_thread, end_when_told
+from lab.trace.wrapper import gave_up
 
 note = RECORDER.note
 
@@ -89,7 +90,11 @@ def _made(base: Any, where: Where, extend: Extend) -> type:
 
         def join(self, timeout: float | None = None) -> None:
             note(now(), "waits", self.name)
-            super().join(timeout)
+            try:
+                super().join(timeout)
+            except BaseException as exc:
+                gave_up(self.name, exc)
+                raise
             code = self.exitcode
             if code is None:
                 note(now(), "gave up", self.name)

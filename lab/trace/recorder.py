@@ -62,6 +62,9 @@ _of_machinery: dict[str, bool] = {}
 HURRY = 0.5
 """The same where it has been told to end."""
 
+FINISH = 30.0
+"""Seconds that a program which has been told to end waits for its trace to be written, unless it is told again."""
+
 Where = tuple[str, str]
 """Where a process hands in: ``("file", folder)``, or ``("redis", key)`` of its run."""
 
@@ -118,11 +121,13 @@ class Recorder:
     Attributes:
         where: Where it is handed in; None while nothing is recorded.
         home: The same in the process that is the program itself; None in its children.
+        finish: What makes a trace of all records, in that process, when it is told to end.
     """
 
     def __init__(self) -> None:
         self.where: Where | None = None
         self.home: Where | None = None
+        self.finish: Callable[[], object] | None = None
         self.token = 0
         self._begin()
 
@@ -146,7 +151,7 @@ class Recorder:
 
     def after_fork(self) -> None:
         """A forked child records nothing until it is told to; what its parent saw, its parent hands in."""
-        self.where = self.home = None
+        self.where = self.home = self.finish = None
         self._begin()
 
     def begin(self, where: Where) -> bool:
@@ -315,15 +320,26 @@ def _used() -> dict[str, int]:
     return {"cpu": used[0], "ready": used[1]} if used else {}
 
 
-def end_when_told() -> None:
-    """Hand in the record when this process is told to end, and it would do so without a word."""
+def end_when_told(finish: Callable[[], object] | None = None) -> None:
+    """Hand in the record when this process is told to end, and it would do so without a word.
+
+    Args:
+        finish: What makes a trace of all records, of the process that is the program itself.
+    """
+    RECORDER.finish = finish
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _end)
 
 
 def _end(signum: int, _frame: FrameType | None) -> None:
+    signal.signal(signum, signal.SIG_DFL)  # whoever sends it again does not want to wait
     end_of_thread(-signum)
-    # Excluded: waiting for long for a thread that waits for what the interrupted frame holds, such as an import.
-    RECORDER.close(HURRY)
-    signal.signal(signum, signal.SIG_DFL)
+    # Excluded: waiting for long for what the interrupted frame holds, such as an import. So whatever may need a lock is done
+    # by another thread, and this one waits for that, and not for ever.
+    if RECORDER.finish is None:
+        RECORDER.close(HURRY)
+    else:
+        finisher = threading.Thread(target=RECORDER.finish, name="crosshost-trace-end", daemon=True)
+        finisher.start()
+        finisher.join(FINISH)
     os.kill(os.getpid(), signum)

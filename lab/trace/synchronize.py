@@ -6,9 +6,8 @@ import threading
 from multiprocessing import synchronize as standard
 from typing import Any
 
-from lab.errors import LeaseLost
 from lab.trace.clock import now
-from lab.trace.wrapper import Traced, note
+from lab.trace.wrapper import Traced, gave_up, note
 
 
 class Held(Traced):
@@ -43,7 +42,7 @@ class TracedLock(Held):
         try:
             got = self._inner.acquire(*args, **kwds)
         except BaseException as exc:
-            note(now(), "refused" if isinstance(exc, LeaseLost) else "gave up", self._name)
+            gave_up(self._name, exc)
             raise
         note(now(), "got" if got else "gave up", self._name)
         if got and levels is not None:

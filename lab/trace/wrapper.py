@@ -61,8 +61,14 @@ class Traced:
         try:
             return operation(*args, **kwds)
         except BaseException as exc:
-            note(now(), "refused" if isinstance(exc, LeaseLost) else "gave up", self._name)
+            gave_up(self._name, exc)
             raise
+
+
+def gave_up(name: str, exc: BaseException) -> None:
+    """Note that an exception has ended a wait. Of Ctrl-C that is told, as what follows comes of it."""
+    word = "refused" if isinstance(exc, LeaseLost) else "gave up"
+    note(now(), word, name, 0, {"interrupted": True} if isinstance(exc, KeyboardInterrupt) else None)
 
 
 def _renamed(state: dict[str, Any]) -> dict[str, Any]:

@@ -132,6 +132,12 @@ def _lines(verdict: dict[str, Any]) -> list[str]:
         f"answered twice     {verdict['answered twice']}",
         f"recovery           median {verdict['recovery median']} s, worst {verdict['recovery worst']} s"
         f"; not within the run: {verdict['not recovered']}",
+        *_hit_again(verdict),
         *(f"error              {error}" for error in verdict["errors"]),
         "nothing was lost, and every call counts once" if verdict["ok"] else "SOMETHING WAS LOST OR COUNTED WRONG",
     ]
+
+
+def _hit_again(verdict: dict[str, Any]) -> list[str]:
+    calls = verdict["hit again"]
+    return [f"hit again          {calls}   (worst {verdict['hit again worst']} s from the first blow)"] if calls else []

@@ -14,7 +14,7 @@ from typing import Any
 from lab.errors import BrokerUnreachable
 from lab.fleet.hosts import list_hosts
 from lab.store.store import Store
-from producer.chaos.ledger import Blow, Ledger
+from producer.chaos.ledger import Ledger
 
 VICTIMS = ("host", "supervisor", "forker", "process")
 
@@ -37,6 +37,7 @@ class Storm:
 
     def __init__(self, dice: random.Random, store: Store, pool: Any, ledger: Ledger) -> None:
         self._dice, self._store, self._pool, self._ledger = dice, store, pool, ledger
+        self._recover, pool._calls.recover = pool._calls.recover, self._left
         self._how: dict[str, Callable[[], None]] = {
             "host": self._host, "supervisor": self._supervisor, "forker": self._forker, "process": self._process,
             "redis": self._redis, "connections": self._connections,
@@ -50,10 +51,15 @@ class Storm:
         return len(self._ledger.blows) > before
 
     def _blow(self, what: str, victims: list[Any], pid: int) -> None:
-        held = set[int]().union(*(self._pool._calls.held_by(worker.process_id) for worker in victims))
+        held = {worker.process_id: self._pool._calls.held_by(worker.process_id) for worker in victims}
         os.kill(pid, 0)  # ProcessLookupError: somebody was faster
-        self._ledger.strike(Blow(what, self._ledger.now(), held))
+        self._ledger.strike(what, held)
         os.kill(pid, signal.SIGKILL)
+
+    def _left(self, worker: str, *how: Any) -> Any:
+        """As the pool puts back what a dead worker had taken: enter that."""
+        self._ledger.left(worker, self._pool._calls.held_by(worker))
+        return self._recover(worker, *how)
 
     def _host(self) -> None:
         hosts = list_hosts(self._store)
@@ -96,7 +102,7 @@ class Storm:
         self._blow("redis", [], int(found[1]))
 
     def _connections(self) -> None:
-        self._ledger.strike(Blow("connections", self._ledger.now()))
+        self._ledger.strike("connections")
         self._store.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     def _workers(self) -> list[Any]:

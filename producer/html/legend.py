@@ -25,7 +25,7 @@ MARKS = {
     "redelivered": "a call that had begun elsewhere begins again",
     "refused": "what it wrote was refused",
     "outage": "Redis went away, or came back",
-    "broken": "broken, or ended, on purpose",
+    "broken": "broken, ended, or interrupted, on purpose",
 }
 _PATHS = {
     "ended": "M4 2v8",

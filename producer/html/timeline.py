@@ -302,7 +302,9 @@ def _told(lane: Lane, slices: list[Slice]) -> str:
 
 def _mark(event: str, t: int, y: float, scale: float, told: str) -> str:
     x = GUTTER + t * scale
-    name = {"outage begun": "outage", "outage ended": "outage", "signalled": "broken"}.get(event, event)
+    name = {"outage begun": "outage", "outage ended": "outage", "signalled": "broken", "gave up": "broken"}.get(
+        event, event
+    )
     use = el("use", href=f"#m-{name}", x=-6, y=3, width=12, height=12)
     return el("g", use, el("title", escape(told)), class_=f"mark {name}", data_t=num(t / 1e3),
               transform=f"translate({num(x)} {num(y)})")  # fmt: skip

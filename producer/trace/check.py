@@ -130,10 +130,13 @@ def _sums(events: list[Event], _error: int) -> Iterator[str]:
 
 
 def _deadlocks(events: list[Event], _error: int) -> Iterator[str]:
-    """Who wants at the end what the next one has, in a circle."""
+    """Who wants what the next one has, in a circle, at the end, or when somebody was interrupted: then they let go of it."""
     wishes: dict[str, Event] = {}
     held: dict[str, Event] = {}
+    told: set[str] = set()
     for event in events:
+        if event.more.get("interrupted"):
+            yield from _circles(wishes, held, told)
         if event.event == "wanted":
             wishes[event.who] = event
         elif event.event in LOCK_ENDS:
@@ -142,7 +145,10 @@ def _deadlocks(events: list[Event], _error: int) -> Iterator[str]:
             held[event.on] = event
         elif event.event == "released":
             held.pop(event.on, None)
-    told: set[str] = set()
+    yield from _circles(wishes, held, told)
+
+
+def _circles(wishes: dict[str, Event], held: dict[str, Event], told: set[str]) -> Iterator[str]:
     for first in wishes:
         chain, who = list[str](), first
         while who in wishes and who not in chain and who not in told:

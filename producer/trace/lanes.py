@@ -249,6 +249,7 @@ def _mark(event: Event) -> Mark | None:
         "outage ended": "Redis answers again",
         "broken": f"broken on purpose: {more.get('name')}",
         "signalled": f"ended {event.on} by a signal",
+        "gave up": more.get("interrupted") and "interrupted: Ctrl-C",
     }.get(event.event)
     return Mark(event.t, event.event, event.on, event.at, told) if told else None
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +23,12 @@ from lab.concepts import load
 from lab.trace import clock, file, measure, merge
 from lab.trace.context import Tracing
 from lab.trace.events import WORDS, Event, Trace
+from producer.recording import Recording
 from producer.trace.check import violations
 from producer.trace.lanes import picture
 from tests import ROOT
 from tests.kit import variables
+from tests.kit.wait import until
 from tests.trace import trace_targets as targets
 
 COMMON = (
@@ -227,9 +233,8 @@ def test_a_late_writer_is_seen_to_be_refused(cluster: Any) -> None:
     assert list(violations(tracing.trace)) == []
 
 
-def test_a_deadlock_is_named_with_both_lines(ctx: Any) -> None:
-    tracing = Tracing(ctx, "deadlock")
-    traced = tracing.begin()
+def in_deadlock(traced: Any) -> list[Any]:
+    """Two processes, each of which wants what the other has."""
     a, b = traced.Lock(), traced.Lock()
     first, second = traced.Event(), traced.Event()
     children = [
@@ -241,19 +246,50 @@ def test_a_deadlock_is_named_with_both_lines(ctx: Any) -> None:
     assert first.wait(60)
     assert second.wait(60)
     time.sleep(1)  # until both wait for what the other has, and have said so: nobody can be asked
+    return children
+
+
+def the_circle(trace: Trace) -> str:
+    (told,) = violations(trace)
+    line = (ROOT / "tests/trace/trace_targets.py").read_text().splitlines().index(
+        "        if second.acquire(timeout=8):"
+    ) + 1
+    assert told.startswith("deadlock")
+    assert told.count(f"trace_targets.py:{line}") == 2
+    assert "Lock 1" in told
+    assert "Lock 2" in told
+    return told
+
+
+def test_a_deadlock_is_named_with_both_lines(ctx: Any) -> None:
+    tracing = Tracing(ctx, "deadlock")
+    children = in_deadlock(tracing.begin())
     trace = tracing.end()
     if ctx.place != "threads":
         for child in children:
             child.kill()
     for child in children:
         child.join(60)
-    (told,) = [line for line in violations(trace) if line.startswith("deadlock")]
-    line = (ROOT / "tests/trace/trace_targets.py").read_text().splitlines().index(
-        "        if second.acquire(timeout=8):"
-    ) + 1
-    assert told.count(f"trace_targets.py:{line}") == 2
-    assert "Lock 1" in told
-    assert "Lock 2" in told
+    the_circle(trace)
+
+
+def test_a_deadlock_that_ctrl_c_ends_is_told_as_it_was(remote: Any) -> None:
+    """Who is interrupted lets go of what the other wants, which then gets it; and yet there was a deadlock."""
+    tracing = Tracing(remote, "deadlock")
+    children = in_deadlock(tracing.begin())
+
+    def over(child: Any) -> bool:
+        os.kill(child.pid, signal.SIGINT) if remote.place == "processes" else child._popen.interrupt()
+        child.join(1)  # a wait may begin just after the signal has come, unheard: then it comes again
+        return child.exitcode is not None
+
+    for child in children:
+        until(partial(over, child), "it ends")
+    trace = tracing.end()
+    assert any(event.event == "released" for event in trace.events)
+    the_circle(trace)
+    marks = [mark.told for lane in picture(trace.events).lanes for mark in lane.marks]
+    assert "interrupted: Ctrl-C" in marks
 
 
 def test_nothing_is_imported_for_a_trace_that_nobody_wants() -> None:
@@ -636,6 +672,104 @@ def test_the_record_of_a_program_that_is_told_to_end_is_whole(tmp_path: Path) ->
     ended = [event for event in trace.events if event.event == "ended" and event.more["code"] == -signal.SIGTERM]
     assert len(ended) == 1
     assert words(trace)["died"] == 0
+
+
+BANK = """
+import multiprocessing
+
+def move(mine, other, ready, go):
+    with mine:
+        ready.set()
+        go.wait()
+        with other:
+            pass
+
+if __name__ == "__main__":
+    a, b, go = multiprocessing.Lock(), multiprocessing.Lock(), multiprocessing.Event()
+    ready = multiprocessing.Event(), multiprocessing.Event()
+    children = [
+        multiprocessing.Process(target=move, args=(a, b, ready[0], go), daemon=True),
+        multiprocessing.Process(target=move, args=(b, a, ready[1], go), daemon=True),
+    ]
+    for child in children:
+        child.start()
+    for each in ready:
+        each.wait()
+    go.set()
+    print("ready", flush=True)
+    for child in children:
+        child.join()
+"""
+"""Ends in a deadlock."""
+
+
+def end_of_bank(tmp_path: Path, place: str, end: Callable[[subprocess.Popen[str]], object]) -> int:
+    """Run it with a trace; end it when all wait; its exit code."""
+    (tmp_path / "bank.py").write_text(BANK)
+    run = [sys.executable, "-m", "producer", "run", "bank.py", "--on", place, "--trace", "t.jsonl"]
+    with subprocess.Popen(
+        run, cwd=tmp_path, env=variables.unset(), text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(1)  # until both wait for what the other has, and have said so: nobody can be asked
+            end(process)
+            return process.wait(30)
+        finally:
+            with suppress(ProcessLookupError):  # on processes, those of a program that SIGTERM ends go on, as ever
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def circle_of_bank(tmp_path: Path) -> str:
+    """What there is to say of its trace: the deadlock, and nothing else."""
+    (told,) = violations(file.read(tmp_path / "t.jsonl"))
+    assert told.startswith("deadlock")
+    assert told.count(f"bank.py:{BANK.splitlines().index('        with other:') + 1}") == 2
+    return told
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_program_that_sigterm_ends_leaves_a_trace_and_ends_by_it(place: str, tmp_path: Path) -> None:
+    """A deadlock that one ends so is in the trace; so is how its program ended."""
+    assert end_of_bank(tmp_path, place, subprocess.Popen.terminate) == -signal.SIGTERM
+    circle_of_bank(tmp_path)
+    ends = [event for event in file.read(tmp_path / "t.jsonl").events if event.event == "ended"]
+    assert [event.more["code"] for event in ends] == [-signal.SIGTERM]
+
+
+def test_a_program_whose_whole_group_is_told_to_end_leaves_a_trace_as_well(tmp_path: Path) -> None:
+    """As ``timeout`` does it: its children end while the trace is put together."""
+    assert end_of_bank(tmp_path, "processes", lambda bank: os.killpg(bank.pid, signal.SIGTERM)) == -signal.SIGTERM
+    circle_of_bank(tmp_path)
+
+
+def test_a_program_that_is_told_to_end_while_its_main_thread_has_what_the_end_needs_ends(tmp_path: Path) -> None:
+    """The handler runs in the middle of whatever that was doing, here of an import, and does not wait for it for ever."""
+    code = (
+        "import threading\n"
+        "from lab.trace import recorder\n"
+        "recorder.FINISH, lock = 1.0, threading.Lock()\n"
+        f"recorder.RECORDER.begin(('file', {str(tmp_path)!r}))\n"
+        "recorder.end_when_told(lock.acquire)\n"
+        "with lock:\n"
+        "    print('ready', flush=True)\n"
+        "    threading.Event().wait()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        process.terminate()
+        assert process.wait(30) == -signal.SIGTERM
+
+
+def test_an_interrupted_command_leaves_the_trace_of_what_had_happened(tmp_path: Path, threads: Any) -> None:
+    recording = Recording(str(tmp_path / "t.jsonl"))
+    with pytest.raises(KeyboardInterrupt), recording.around(threads, "it") as traced, traced.Lock():
+        raise KeyboardInterrupt
+    found = words(file.read(tmp_path / "t.jsonl"))
+    assert found["got"] == found["released"] == 1
 
 
 def test_a_process_that_is_told_to_end_while_it_hands_in_ends(tmp_path: Path) -> None:
