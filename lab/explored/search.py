@@ -404,18 +404,18 @@ class Explorer:
             raise CannotExplore("0 orders were explored.", "Allow more of them with --limit.")
         reduced = found.bound is None
         tree = Tree(reduced, found.bound)
-        half = found.limit if not reduced else (found.limit + 1) // 2
+        half, length = found.limit if not reduced else (found.limit + 1) // 2, 1
         if reduced:
             first = self._run(Given([]))
             if first.verdict == "endless":
                 found.add(self._made(first))
                 return found
-            half = 0 if first.choices > LONGEST else half
+            half, length = 0 if first.choices > LONGEST else half, first.choices
         found.complete = self._search(tree, found, half)
         if found.complete:
             found.orders = self._counted(found)
         else:
-            self._draw(found, found.limit - found.runs)
+            self._draw(found, found.limit - found.runs, length)
         if not found.runs:
             raise CannotExplore("0 orders were explored.", "Allow more of them with --limit.")
         if self._compared and not any(outcome.kind == "endless" for outcome in found.found):
@@ -450,8 +450,8 @@ class Explorer:
             return found.runs
         return sum(found.weights.values()) if all(found.weights[one] for one in found.found) else None
 
-    def _draw(self, found: Exploration, count: int) -> None:
-        length = max((len(run.choices) for run in found.examples.values()), default=1)
+    def _draw(self, found: Exploration, count: int, length: int) -> None:
+        length = max((len(run.choices) for run in found.examples.values()), default=length)
         for number in range(count):
             if self._known(found):
                 return

@@ -29,6 +29,7 @@ from tests.kit.wait import until
 
 ALL = [load(name) for name in names()]
 WRONG = [pytest.param(one, path, id=f"{one.name}-{path.stem}") for one in ALL for path in one.wrong]
+RIGHT = [pytest.param(one, path, id=f"{one.name}-{path.stem}") for one in ALL for path in one.right]
 SEED = 1
 
 
@@ -88,6 +89,12 @@ def test_the_solution_passes_and_is_explained(exercise: Exercise) -> None:
     shown = showing.checked(checked)
     assert "PASSED" in shown
     assert showing.explanation(exercise) in shown
+
+
+@pytest.mark.parametrize(("exercise", "path"), RIGHT)
+def test_an_unusual_answer_that_is_right_passes(exercise: Exercise, path: Path) -> None:
+    checked = explored(exercise, path)
+    assert checked.passed, checked.fault
 
 
 @pytest.mark.parametrize("exercise", ALL, ids=by_name)
