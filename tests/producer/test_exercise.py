@@ -368,6 +368,15 @@ def test_an_answer_that_computes_for_ever_is_ended_with_its_line(tmp_path: Path,
     assert "line 3:" in done.stdout or "line 4:" in done.stdout
 
 
+def test_an_answer_whose_c_code_lets_nobody_run_is_ended_with_its_line(tmp_path: Path, state: Path) -> None:
+    text = load("lost_update").start.read_text().replace("import sys\n", "import re\nimport sys\n", 1)
+    astray = text.replace("        seen =", '        re.match("(a+)+b", "a" * 60)\n        seen =', 1)
+    answer(tmp_path, "lost_update", astray)
+    done = producer("check", "lost_update.py", cwd=tmp_path, state=state)
+    assert done.returncode == 1
+    assert "line 8: it does not end here: it is in C code" in done.stdout
+
+
 def test_an_answer_whose_worker_computes_for_ever_fails_with_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lab.program import source
-from producer.explore import command
+from producer.explore import command, stuck
 from tests import ROOT
 
 COUNTER = """
@@ -481,3 +481,39 @@ def test_who_plays_an_order_of_the_output_has_broken_nothing(tmp_path: Path) -> 
     done = producer("explore", "script.py", "--play", cwd=tmp_path, typed="1\n2\n1\n2\n1\n" + "1\n" * 20 + "n\n")
     assert "not broken, as" in done.stdout
     assert "You have broken it" not in done.stdout
+
+
+ASTRAY = """
+import re
+from multiprocessing import Process
+
+def work():
+    re.match("(a+)+b", "a" * 60)
+
+if __name__ == "__main__":
+    one = Process(target=work)
+    one.start()
+    one.join()
+"""
+IMPATIENT = "from lab.explored import pace; pace.PATIENCE = 0.5; from producer.cli import main; main()"
+
+
+def test_c_code_that_holds_the_interpreter_ends_the_exploration_and_its_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / "astray.py").write_text(ASTRAY)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPATIENT, "explore", "astray.py"],
+        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "NO END  the interpreter was held for too long at line 6 of astray.py" in done.stderr
+
+
+def test_of_all_threads_the_line_of_the_one_that_runs_is_named() -> None:
+    waits = f'Thread 1 (most recent call first):\n  File "{ROOT}/lab/explored/scheduler.py", line 9 in a\n'
+    waits += '  File "/x/a.py", line 3 in b\n'
+    runs = (
+        'Thread 2 (most recent call first):\n  File "/usr/lib/re.py", line 1 in match\n  File "/x/a.py", line 7 in b\n'
+    )
+    assert stuck.line_in(f"Timeout (0:00:20)!\n{waits}\n{runs}", "/x") == ("/x/a.py", 7)
+    assert stuck.line_in(waits, "/x") is None
+    assert "at a line that cannot be told" in stuck.sentence(waits, "/x")
