@@ -8,7 +8,7 @@ def small(chance):
 
 
 def large(chance, place):
-    return str(chance.randint(2, 4)), str(chance.randint(3, 6))
+    return str(chance.randint(3, 4)), str(chance.randint(3, 6))
 
 
 def expected(args):

@@ -72,7 +72,7 @@ NOTES = (
     ),
     Note(
         "waits with the lock",
-        lambda history, fault: fault.name == "deadlock" and semaphores(history) > 1,
+        lambda history, fault: fault.name == "deadlock" and semaphores(history) > 1 and "and holds" in fault.text,
         "It waits for a semaphore and has the lock meanwhile, so the one who would release the semaphore"
         " cannot come in.",
     ),

@@ -18,7 +18,8 @@ def expected(args):
 def claims(history, args):
     workers, count = int(args[0]), int(args[1])
     for one in history.made:
-        if history.ordered and one.kind == "Queue" and one.bound != 1:
+        many = sum(1 for _ in history.of("put", on=one.on)) > 1  # one answer of somebody who drains is another matter
+        if history.ordered and one.kind == "Queue" and one.bound != 1 and many:
             yield Fault(
                 "larger",
                 f"the queue {one.on} holds {one.bound or 'any number of items'}, where it was to hold one",
@@ -57,8 +58,16 @@ NOTES = (
     ),
     Note(
         "some are taken",
-        lambda history, fault: fault.name in ("deadlock", "output") and history.any("get", worker="main"),
+        lambda history, fault: (
+            history.any("get", worker="main")
+            and (fault.name == "output" or (fault.name == "deadlock" and "(put)" in fault.text))
+        ),
         "Some results are taken before the join, and not all: who has one left still waits for room.",
+    ),
+    Note(
+        "one too many",
+        lambda history, fault: fault.name == "deadlock" and "main waits for" in fault.text and "(get)" in fault.text,
+        "The main program waits for a result more than there are, and nobody is left who would put one.",
     ),
     Note(
         "join first",

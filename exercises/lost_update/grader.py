@@ -18,7 +18,7 @@ def small(chance):
 
 
 def large(chance, place):
-    return str(chance.randint(3, 4)), str(chance.randint(20, 40))
+    return str(chance.randint(4, 5)), str(chance.randint(20, 30))
 
 
 def expected(args):
@@ -30,9 +30,14 @@ def claims(history, args):
     yield from lost_writes(history)
     yield from kept_others_out(history)
     yield from all_at_once(history)
-    yield from never_by_main(history, "write", kind="Value", what="writes the counter")
-    counter = shared(history, "Value")
-    yield from each_does(history, workers, times, "write", kind="Value", on=counter, what="adds to the counter")
+    kind = (
+        "Value" if history.any("write", kind="Value") else "Array"
+    )  # or a number for each worker, added up in the end
+    yield from never_by_main(history, "write", kind=kind, what="writes the counter")
+    counter = shared(history, kind)
+    if not history.ordered and not counter:
+        return  # a manager's: what is done to it is not in the trace of a real place
+    yield from each_does(history, workers, times, "write", kind=kind, on=counter, what="adds to the counter")
     yield from printed_is_read(history, counter, expected(args))
 
 
@@ -54,6 +59,21 @@ def kept_others_out(history):
             wrote[op.worker] = op
 
 
+def some_with_a_lock(history):
+    """Whether some of the writes are made with a lock held, and some with none."""
+    return len({bool(history.holding(op)) for op in history.of("write", kind="Value", others=True)}) == 2
+
+
+def both_let_in(history, fault):
+    """Whether who destroys and who is destroyed have both been let in, by the same semaphore."""
+    inside = {}
+    for op in history.of("acquire", "release", kind="Semaphore"):
+        inside[op.on] = inside.get(op.on, 0) + (1 if op.does == "acquire" else -1)
+        if inside[op.on] > 1:
+            return True
+    return False
+
+
 NOTES = (
     Note(
         "one after the other",
@@ -71,6 +91,24 @@ NOTES = (
         lambda history, fault: fault.name == "lost write" and history.any("sleep"),
         "A sleep orders nothing: it makes the wrong order rarer, and the machine chooses how rare. Somebody"
         " has to be kept out.",
+    ),
+    Note(
+        "past the lock",
+        lambda history, fault: fault.name == "lost write" and some_with_a_lock(history),
+        "Some additions are made with the lock, and some without it. A lock keeps out only those who ask for it,"
+        " so every way to the counter has to.",
+    ),
+    Note(
+        "two are let in",
+        lambda history, fault: fault.name == "lost write" and both_let_in(history, fault),
+        "The semaphore lets more than one in at a time. One must be alone between the read and the write: begin"
+        " with 1.",
+    ),
+    Note(
+        "an event",
+        lambda history, fault: fault.name == "lost write" and history.any("clear"),
+        "An Event says that something is so, to all at once. Between its wait() and its clear() others come through"
+        " as well; a lock lets in one.",
     ),
     Note(
         "only the write",

@@ -1,6 +1,6 @@
 """Lost wake-up: all are woken, none before it is so, none by time, none by asking."""
 
-from producer.exercise.claims import Fault, Note, each_does, line_of, no_asking, no_timeout
+from producer.exercise.claims import Fault, Note, calls, each_does, line_of, no_asking, no_timeout
 
 
 def small(chance):
@@ -77,7 +77,7 @@ NOTES = (
     ),
     Note(
         "nobody waits",
-        lambda history, fault: fault.name == "too early",
+        lambda history, fault: fault.name == "too early" and not calls(history.source, "wait", "wait_for"),
         "It does not wait at all.",
     ),
 )

@@ -8,7 +8,7 @@ def small(chance):
 
 
 def large(chance, place):
-    return str(chance.randint(2, 3)), str(chance.randint(2, 3)), str(chance.randint(4, 9))
+    return str(chance.randint(2, 3)), str(chance.randint(4, 5)), str(chance.randint(4, 9))
 
 
 def expected(args):

@@ -48,6 +48,18 @@ NOTES = (
         "To ask and wait in one loop keeps one worker busy and all others idle. Ask for all of them first.",
     ),
     Note(
+        "ready or not",
+        lambda history, fault: (
+            calls(history.source, "ready") and not history.any("wait", kind="results", worker="main")
+        ),
+        "ready() says how it is now, and waits for nothing. A call that is not ready yet has not failed.",
+    ),
+    Note(
+        "in any order",
+        lambda history, fault: fault.name == "output" and calls(history.source, "imap_unordered"),
+        "imap_unordered hands out results as they come, and does not say whose they are.",
+    ),
+    Note(
         "no pool",
         lambda history, fault: fault.name in ("no pool", "not asked"),
         "The main process does the work itself, or nobody does. It belongs to the pool.",
@@ -69,7 +81,7 @@ NOTES = (
     ),
     Note(
         "all or nothing",
-        lambda history, fault: fault.name in ("raised", "output"),
+        lambda history, fault: fault.name in ("raised", "output") and calls(history.source, "map", "starmap"),
         "map has one answer for all its calls, and one that raised makes it an exception.",
     ),
 )

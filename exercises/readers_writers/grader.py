@@ -8,7 +8,7 @@ def small(chance):
 
 
 def large(chance, place):
-    return str(chance.randint(2, 4)), str(chance.randint(1, 3))
+    return str(chance.randint(3, 4)), str(chance.randint(1, 3))
 
 
 def expected(args):
@@ -62,6 +62,16 @@ def leaves_early(history):
     return False
 
 
+def takes_a_part(history):
+    """Whether a writer, who has not written yet, has taken some of a semaphore that the readers take as well."""
+    readers = {op.worker for op in history.of("read", "arrive") if op.on in ("page", "meeting")}
+    shared = {op.on for op in history.of("acquire", kind="Semaphore") if op.worker in readers}
+    writers = {op.worker for op in history.ops} - readers - {"main"}
+    wrote = {op.worker for op in history.of("write", on="page")}
+    took = {op.worker for op in history.of("acquire", kind="Semaphore") if op.on in shared and op.worker in writers}
+    return bool(readers) and bool(took - wrote)
+
+
 def reader_locks(history):
     return any(op.took for op in history.of(worker="Process-1"))
 
@@ -76,6 +86,12 @@ NOTES = (
         "a lock of its own",
         lambda history, fault: history.makes("Lock", "RLock", "Semaphore", by_workers=True),
         "It is made anew each time, by whoever comes, so everybody has one of his own.",
+    ),
+    Note(
+        "a part of the room",
+        lambda history, fault: fault.name == "deadlock" and takes_a_part(history),
+        "A writer has taken a part of the room and waits for the rest, and a reader waits for the part that it has: one"
+        " reader is inside and waits for the other one.",
     ),
     Note(
         "readers apart",
@@ -106,5 +122,9 @@ NOTES = (
         lambda history, fault: fault.name in ("torn page", "raised", "deadlock") and leaves_early(history),
         "The room is given back by a reader who is not the last one, while others still read.",
     ),
-    Note("nobody asks", lambda history, fault: not locks(history), "Nobody keeps anybody out yet."),
+    Note(
+        "nobody asks",
+        lambda history, fault: not locks(history) and not history.makes("Event"),
+        "Nobody keeps anybody out yet.",
+    ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,11 @@ SLOWER = 3
 EVERY = 0.25
 """Seconds between two looks."""
 
+HELD = 2
+"""How many times as long nobody else may come to run; a worker that only computes has been stopped before."""
+
+watch: int | None = None
+"""A file to which is written where all threads stand when nobody comes to run; the process is ended then. None: it waits."""
 _longest = 0.0
 
 
@@ -34,6 +40,7 @@ class Pace:
         global _longest
         before, computed, looked = self._where(), 0.0, time.monotonic()
         while not self._over.wait(EVERY):
+            _watch()
             now, began = self._where(), looked
             looked = time.monotonic()
             if now != before:
@@ -45,11 +52,20 @@ class Pace:
                 computed = 0.0
 
     def __enter__(self) -> None:
+        _watch()
         self._thread.start()
 
     def __exit__(self, *exc_info: object) -> None:
         self._over.set()
         self._thread.join()
+        if watch is not None:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _watch() -> None:
+    """From now on, once more: nobody runs Python for so long only if C code holds the interpreter."""
+    if watch is not None:
+        faulthandler.dump_traceback_later(HELD * max(PATIENCE, SLOWER * _longest), exit=True, file=watch)
 
 
 def raise_in(thread: threading.Thread | None, exception: type[BaseException] | None) -> None:

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from lab.explored.meddling import DATA, meddled
 from lab.explored.operation import Operation, Place, Step, dependent
 from lab.explored.orders import MOST_STATES, History, interleavings
 from lab.explored.scheduler import CannotExplore, Scheduler, Strategy, Worker
@@ -33,15 +34,22 @@ class Outcome:
         kind: ``result``, ``claim`` (an assert, or a claim of a concept), ``raised``, ``deadlock``, ``no progress``,
             ``too long``, ``endless``.
         text: The result, or what went wrong.
+        lines: The lines of a result, sorted, whoever printed them.
     """
 
     kind: str
     text: str
+    lines: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def bad(self) -> bool:
         """Whether no program should end so."""
         return self.kind != "result"
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What it says, without the order in which it is said."""
+        return self.lines or (self.text,)
 
 
 @dataclass
@@ -57,6 +65,7 @@ class Run:
         cycle: How many steps are repeated for ever, at the end.
         holds: At a deadlock, for each worker: what it is about to do, where; what it holds, since where.
         unforced: What it uses whose turns cannot be forced on a place; empty if all can.
+        meddled: Whether somebody came between what another one does to what is shared, as far as that was looked at.
     """
 
     outcome: Outcome
@@ -67,6 +76,7 @@ class Run:
     cycle: int = 0
     holds: list[Blocked] = field(default_factory=list)
     unforced: str = ""
+    meddled: bool = False
 
 
 @dataclass
@@ -278,6 +288,7 @@ class Exploration:
         examples: The first run of each outcome with the fewest preemptions and steps.
         serial: The results of the orders without a preemption.
         all_serial: Whether all of those were tried.
+        clean: The outcomes of runs in which nobody meddled.
     """
 
     runs: int = 0
@@ -293,15 +304,24 @@ class Exploration:
     examples: dict[Outcome, Run] = field(default_factory=dict)
     serial: set[Outcome] = field(default_factory=set)
     all_serial: bool = True
+    clean: set[Outcome] = field(default_factory=set)
 
     @property
     def wrong(self) -> list[Outcome]:
-        """The outcomes that no program should have, and the results that no order without a preemption has.
+        """The outcomes that no program should have, and the results that come of nothing but meddling.
 
-        Where these orders are too many to try all, and those that were tried differ, no result is called wrong.
+        Such a result says what no order without a preemption says, be it in another order. Where these orders are too many
+        to try all, and those that were tried differ, no result is called wrong.
         """
         known = bool(self.serial) and (self.all_serial or len(self.serial) == 1)
-        return [one for one in self.found if one.bad or (known and one not in self.serial)]
+        return [
+            one for one in self.found if one.bad or (known and one not in self.clean and not said_by(self.serial, one))
+        ]
+
+    @property
+    def results(self) -> list[Outcome]:
+        """The outcomes with which a program may end."""
+        return [one for one in self.found if not one.bad]
 
     @property
     def bad(self) -> int:
@@ -313,10 +333,17 @@ class Exploration:
         self.runs += 1
         self.found[run.outcome] += 1
         self.weights[run.outcome] += run.orders or 0
+        if not run.meddled:
+            self.clean.add(run.outcome)
         self.largest = max(self.largest, interleavings(run.trace))
         best = self.examples.get(run.outcome)
         if best is None or (run.preemptions, len(run.choices)) < (best.preemptions, len(best.choices)):
             self.examples[run.outcome] = run
+
+
+def said_by(outcomes: Iterable[Outcome], one: Outcome) -> bool:
+    """Whether one of some outcomes says the same, in whatever order."""
+    return any(one.said == other.said for other in outcomes)
 
 
 Judge = Callable[[Scheduler], Outcome]
@@ -377,18 +404,18 @@ class Explorer:
             raise CannotExplore("0 orders were explored.", "Allow more of them with --limit.")
         reduced = found.bound is None
         tree = Tree(reduced, found.bound)
-        half = found.limit if not reduced else (found.limit + 1) // 2
+        half, length = found.limit if not reduced else (found.limit + 1) // 2, 1
         if reduced:
             first = self._run(Given([]))
             if first.verdict == "endless":
                 found.add(self._made(first))
                 return found
-            half = 0 if first.choices > LONGEST else half
+            half, length = 0 if first.choices > LONGEST else half, first.choices
         found.complete = self._search(tree, found, half)
         if found.complete:
             found.orders = self._counted(found)
         else:
-            self._draw(found, found.limit - found.runs)
+            self._draw(found, found.limit - found.runs, length)
         if not found.runs:
             raise CannotExplore("0 orders were explored.", "Allow more of them with --limit.")
         if self._compared and not any(outcome.kind == "endless" for outcome in found.found):
@@ -423,8 +450,8 @@ class Explorer:
             return found.runs
         return sum(found.weights.values()) if all(found.weights[one] for one in found.found) else None
 
-    def _draw(self, found: Exploration, count: int) -> None:
-        length = max((len(run.choices) for run in found.examples.values()), default=1)
+    def _draw(self, found: Exploration, count: int, length: int) -> None:
+        length = max((len(run.choices) for run in found.examples.values()), default=length)
         for number in range(count):
             if self._known(found):
                 return
@@ -489,6 +516,7 @@ class Explorer:
 
     def _made(self, scheduler: Scheduler) -> Run:
         steps = [step for step in scheduler.trace if step.choice is not None]
+        data = {key for key, one in scheduler.objects.items() if one.kind in DATA} if self._compared else ()
         return Run(
             self._judge(scheduler),
             [step.worker for step in steps],
@@ -497,6 +525,7 @@ class Explorer:
             cycle=scheduler.cycle if scheduler.verdict == "no progress" else 0,
             holds=blocked(scheduler) if scheduler.verdict == "deadlock" else [],
             unforced=scheduler.unforced,
+            meddled=self._compared and meddled(scheduler.trace, data),
         )
 
 
@@ -533,7 +562,8 @@ def outcome_of(scheduler: Scheduler) -> Outcome:
     if failed:
         worker = failed[0]
         return Outcome("claim" if isinstance(worker.error, AssertionError) else "raised", _raised(worker))
-    return Outcome("result", result_of(scheduler))
+    text = result_of(scheduler)
+    return Outcome("result", text, (text,) if scheduler.value is not None else tuple(sorted(_lines_of(scheduler))))
 
 
 def _raised(worker: Worker) -> str:
@@ -559,6 +589,15 @@ def result_of(scheduler: Scheduler) -> str:
     elif main.code:
         parts.append(f"exits with {main.code}")
     return "\n".join(parts) or "(prints nothing)"
+
+
+def _lines_of(scheduler: Scheduler) -> Iterator[str]:
+    """What was printed, line by line, and who ended with which code, without who printed it."""
+    for worker in scheduler.workers.values():
+        yield from worker.printed.getvalue().strip().splitlines()
+        if worker.ended and worker.code and not worker.killed:
+            yield f"{worker.key} exits with {worker.code}"
+    yield f"{scheduler.workers['main'].code} {scheduler.workers['main'].left}"
 
 
 def blocked(scheduler: Scheduler) -> list[Blocked]:

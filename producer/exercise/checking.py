@@ -137,6 +137,13 @@ def check(
         if checked.fault is not None:
             progress.clear()
             return checked
+    args = exercise.grader.large(random.Random(f"{seed} large"), "processes")
+    progress.say(f"{exercise.name}: in some orders, with {' '.join(args)} ...")
+    some = exploring.explore(exercise, file, args, seed, exploring.LARGE, exploring.LARGE_STEPS)
+    checked.explored.append(some)
+    if checked.fault is not None:
+        progress.clear()
+        return checked
     if explored is not None:
         explored()
     place_it(checked, places, chance, progress, picture)

@@ -17,6 +17,7 @@ PRIMITIVES = (
     "RawArray", "Queue", "SimpleQueue", "JoinableQueue", "Pipe", "Manager", "Pool",
 )  # fmt: skip
 """What processes share, if it is handed to them."""
+NOT_READ = "not what was read"
 LATE = 1 << 40
 """Where in the order something stands that never happened."""
 
@@ -115,8 +116,8 @@ def printed_is_read(history: History, on: str, expected: str = "") -> Iterator[F
     line = line_of_last_print(history.source)
     if read is None:
         yield Fault("constant", "what is printed here was not read from what the processes share", line)
-    elif expected and read.result is not None and str(read.result) != expected:
-        yield Fault("constant", f"{expected} is printed here, and {read.result} is what was read", line)
+    elif expected and isinstance(read.result, (int, float)) and str(read.result) != expected:
+        yield Fault(NOT_READ, f"{expected} is printed here, and {read.result} is what was read", line)
 
 
 def never_by_main(history: History, *does: str, kind: str, what: str) -> Iterator[Fault]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import ExitCode, LabError
+from lab.explored import pace
 from lab.explored.search import Run
 from producer import interrupt, output
 from producer.classroom import enrolled
@@ -27,6 +28,7 @@ from producer.exercise.exploring import Explored
 from producer.explore import report
 from producer.explore.command import write_schedule
 from producer.explore.program import Program
+from producer.explore.stuck import line_in
 from producer.learning.keeping import Kept
 from producer.progress import Progress
 
@@ -148,8 +150,12 @@ def check_apart(typed: str, name: str | None, places: list[str], seed: int | Non
             _end(process)
         if said.exists():
             return code
+        stuck = line_in(_stuck(said).read_text(errors="replace"), str(file.parent)) if _stuck(said).exists() else None
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     fault = Fault("no verdict", f"it has ended the process that grades it, with {how}, before there was a verdict")
+    if stuck is not None:
+        held = "it does not end here: it is in C code, as of a regular expression, that lets nobody else run"
+        fault = Fault("endless", held, stuck[1])
     _tell(Checked(exercise, file, seed, [Explored((), None, fault=fault)]), as_json)
     return ExitCode.CHECK_FAILED
 
@@ -160,12 +166,22 @@ def checked(said: str) -> Callable[..., int]:
     def check_and_say(*args: Any) -> int:
         global _said
         _said = said
-        try:
+        if not said:
             return check(*args)
-        finally:
-            _all_said()
+        with open(_stuck(Path(said)), "wb") as stuck:
+            pace.watch = stuck.fileno()
+            try:
+                return check(*args)
+            finally:
+                pace.watch = None
+                _all_said()
 
     return check_and_say
+
+
+def _stuck(said: Path) -> Path:
+    """Where it stands what an answer does that holds the interpreter for too long."""
+    return said.with_name("stuck")
 
 
 def _all_said() -> None:

@@ -1,4 +1,4 @@
-"""An exercise as it lies in ``exercises/NAME``: ``exercise.md``, ``start.py``, ``solution.py``, ``wrong/``, ``grader.py``."""
+"""An exercise, in ``exercises/NAME``: ``exercise.md``, ``start.py``, ``solution.py``, ``wrong``, ``right``, ``grader.py``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import PLACES
-from producer.exercise.claims import Fault, Note
+from producer.exercise.claims import NOT_READ, Fault, Note
 from producer.exercise.history import History
 from producer.learning.lesson import BadLesson, sections, split
 
@@ -89,6 +89,11 @@ class Exercise:
     def wrong(self) -> list[Path]:
         """The usual wrong answers."""
         return sorted((self.folder / "wrong").glob("*.py"))
+
+    @property
+    def right(self) -> list[Path]:
+        """Unusual answers that are right all the same."""
+        return sorted((self.folder / "right").glob("*.py"))
 
     @cached_property
     def grader(self) -> Grader:
@@ -190,7 +195,7 @@ COMMON = (
     ),
     Note(
         "a constant",
-        lambda history, fault: fault.name == "constant",
+        lambda history, fault: fault.name in ("constant", NOT_READ),
         "What is printed was never read from what the processes share, so it is right for one size at most.",
     ),
 )

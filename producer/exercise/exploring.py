@@ -12,7 +12,7 @@ from lab.explored.scheduler import Scheduler
 from lab.explored.search import Exploration, Explorer, Outcome, Run, outcome_of
 from lab.program import source
 from producer.exercise import claims
-from producer.exercise.claims import LATE, Fault, Note, line_of_last_print
+from producer.exercise.claims import LATE, NOT_READ, Fault, Note, line_of_last_print
 from producer.exercise.exercise import Args, Exercise
 from producer.exercise.history import History
 from producer.explore.command import shortest
@@ -22,6 +22,10 @@ LIMIT = 300
 """Runs, at most, with one set of arguments."""
 STEPS = 250
 """Of one run, at most: ten times what an answer needs; whoever asks again and again would go on for ever."""
+LARGE_STEPS = 4000
+"""Of one run of a size as it is run in the places."""
+LARGE = 60
+"""Runs of that size: an answer that is right only for the sizes that were tried in every order is not right."""
 LOOP = 50
 """The last steps of a run that does not end, in which the loop is."""
 COUNTED = 1000
@@ -88,9 +92,10 @@ class _Judge:
         if outcome.bad:
             kind = "raised" if outcome.kind == "claim" else outcome.kind  # an assert that fails is an exception
             return Fault(kind, _spoken(outcome), _line_in(outcome.text))
-        if claimed:
+        wrong = wrong_output(self.exercise, self.args, outcome.text, self.source)
+        if claimed and not (wrong and claimed[0].name == NOT_READ):  # it did print what it has read
             return claimed[0]
-        return wrong_output(self.exercise, self.args, outcome.text, self.source)
+        return wrong
 
 
 def wrong_output(exercise: Exercise, args: Args, printed: str, program: str) -> Fault | None:
@@ -119,7 +124,9 @@ def _line_in(text: str) -> int:
     return int(found[1]) if found else 0
 
 
-def explore(exercise: Exercise, file: Path, args: Args, seed: int = 0, limit: int = LIMIT) -> Explored:
+def explore(
+    exercise: Exercise, file: Path, args: Args, seed: int = 0, limit: int = LIMIT, steps: int = STEPS
+) -> Explored:
     """Grade an answer with one set of arguments.
 
     Args:
@@ -128,6 +135,7 @@ def explore(exercise: Exercise, file: Path, args: Args, seed: int = 0, limit: in
         args: What it finds in ``sys.argv[1:]``.
         seed: For what is drawn when there are too many orders.
         limit: Runs, at most.
+        steps: Of one run, at most.
     """
     text = file.read_text(encoding="utf-8-sig")
     try:
@@ -140,7 +148,7 @@ def explore(exercise: Exercise, file: Path, args: Args, seed: int = 0, limit: in
         program = Program(str(file), args)
         try:
             program.prepare()
-            explorer = Explorer(program.run, judge, STEPS, COUNTED, ENOUGH, compared=False)
+            explorer = Explorer(program.run, judge, steps, COUNTED, ENOUGH, compared=False)
             found = explorer.explore(None, seed, limit)
             run = shortest(explorer, found)
         except LabError as exc:

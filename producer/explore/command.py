@@ -13,6 +13,7 @@ from lab.explored.search import Exploration, Explorer, Run
 from producer import output
 from producer.explore import report
 from producer.explore.program import Program
+from producer.explore.stuck import watched
 from producer.progress import Progress
 
 EVERY = 0.2
@@ -48,7 +49,7 @@ def explore(
     """
     program = Program(name, args)
     program.prepare()
-    with _shown(program, None if as_json else sys.stderr) as told:
+    with watched(name, program.root), _shown(program, None if as_json else sys.stderr) as told:
         explorer = Explorer(program.run, program.judge, max_steps, told=told)
         found = explorer.explore(bound, seed, limit)
         bad = shortest(explorer, found)

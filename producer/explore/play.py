@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lab.errors import ExitCode
 from lab.explored.naming import text_of
 from lab.explored.scheduler import Scheduler, Worker
-from lab.explored.search import Explorer, Outcome
+from lab.explored.search import Explorer, Outcome, said_by
 from producer import output
 from producer.explore import grid
 from producer.explore.command import write_schedule
@@ -126,12 +126,15 @@ def _ended(run: Run, usual: set[Outcome], program: Program) -> bool:
     """Say how it ended; whether that is a win."""
     outcome = run.outcome
     output.write_rich(drawn(run, program))
-    won = outcome.bad or (bool(usual) and outcome not in usual)
+    known = said_by(usual, outcome)
+    won = outcome.bad or (bool(usual) and run.meddled and not known)
     if won:
         output.write(
             f"You have broken it, in {output.counted(len(run.choices), 'step')}:"
             f" {KINDS[outcome.kind].lower()} {outcome.text}\n"
         )
     else:
-        output.write(f"It ends with {outcome.text}, as it should.\n")
+        why = "so it can end without a preemption as well" if known else "nobody came between what another one does"
+        why = why if known or not run.meddled else "whether it should cannot be told, as there are too many orders"
+        output.write(f"It ends with {outcome.text}: not broken, as {why}.\n")
     return won

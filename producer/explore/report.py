@@ -116,9 +116,21 @@ def show(found: Exploration, program: Program, bad: Run | None) -> list[Renderab
 
 def all_well(found: Exploration) -> str:
     """That nothing is wrong, and of how much that is said."""
-    if found.complete:
-        return "Nothing went wrong in any of them."
-    return "Nothing went wrong in those that were tried; others were not."
+    well = "any of them." if found.complete else "those that were tried; others were not."
+    return f"Nothing went wrong in {well}{by_order(found)}"
+
+
+def by_order(found: Exploration) -> str:
+    """What of the output is a matter of the order, if anything is."""
+    results = found.results
+    if len(results) < 2:
+        return ""
+    if len({one.said for one in results}) == 1:
+        return f"\nThe order of output depends on the schedule: {len(results)} results, of the same lines."
+    return (
+        f"\nWhat is printed depends on the schedule: {len(results)} results. If some of them are wrong, only an assert"
+        " can say so."
+    )
 
 
 def title(run: Run, wrong: bool = True) -> str:
@@ -167,6 +179,8 @@ def as_json(found: Exploration, program: Program, bad: Run | None) -> dict[str, 
         "bound": found.bound,
         "seed": found.seed,
         "limit": found.limit,
+        "depends on the order": len(found.results) > 1,
+        "same lines": len({one.said for one in found.results}) == 1,
         "outcomes": [
             {
                 "kind": outcome.kind,

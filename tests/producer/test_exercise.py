@@ -29,6 +29,7 @@ from tests.kit.wait import until
 
 ALL = [load(name) for name in names()]
 WRONG = [pytest.param(one, path, id=f"{one.name}-{path.stem}") for one in ALL for path in one.wrong]
+RIGHT = [pytest.param(one, path, id=f"{one.name}-{path.stem}") for one in ALL for path in one.right]
 SEED = 1
 
 
@@ -88,6 +89,12 @@ def test_the_solution_passes_and_is_explained(exercise: Exercise) -> None:
     shown = showing.checked(checked)
     assert "PASSED" in shown
     assert showing.explanation(exercise) in shown
+
+
+@pytest.mark.parametrize(("exercise", "path"), RIGHT)
+def test_an_unusual_answer_that_is_right_passes(exercise: Exercise, path: Path) -> None:
+    checked = explored(exercise, path)
+    assert checked.passed, checked.fault
 
 
 @pytest.mark.parametrize("exercise", ALL, ids=by_name)
@@ -359,6 +366,15 @@ def test_an_answer_that_computes_for_ever_is_ended_with_its_line(tmp_path: Path,
     assert done.returncode == 1
     assert "has not ended after 1 seconds" in done.stdout.replace("\n ", "")
     assert "line 3:" in done.stdout or "line 4:" in done.stdout
+
+
+def test_an_answer_whose_c_code_lets_nobody_run_is_ended_with_its_line(tmp_path: Path, state: Path) -> None:
+    text = load("lost_update").start.read_text().replace("import sys\n", "import re\nimport sys\n", 1)
+    astray = text.replace("        seen =", '        re.match("(a+)+b", "a" * 60)\n        seen =', 1)
+    answer(tmp_path, "lost_update", astray)
+    done = producer("check", "lost_update.py", cwd=tmp_path, state=state)
+    assert done.returncode == 1
+    assert "line 8: it does not end here: it is in C code" in done.stdout
 
 
 def test_an_answer_whose_worker_computes_for_ever_fails_with_its_line(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lab.program import source
-from producer.explore import command
+from producer.explore import command, stuck
 from tests import ROOT
 
 COUNTER = """
@@ -383,9 +383,137 @@ def test_one_of_a_thing_is_not_several_and_without_processes_there_is_nothing_to
 
 def test_the_learner_who_breaks_nothing_may_take_choices_back(scripts: Path) -> None:
     done = producer("explore", "locks.py", "--play", cwd=scripts, typed="1\n1\n" + "1\n" * 3 + "n\n")
-    assert "as it should" in done.stdout
+    assert "It ends with done: not broken, as so it can end without a preemption as well." in done.stdout
     done = producer(
         "explore", "counter.py", "--play", "--save", "mine.json", cwd=scripts, typed="1\n" + "2\n" * 4 + "1\n" * 4
     )
     assert "You have broken it" in done.stdout
     assert json.loads((scripts / "mine.json").read_text())["turns"][0]["worker"] == "Process-1"
+
+
+def of_two(work: str, shared: str, args: str, between: str = "", after: str = "") -> str:
+    """A script with two processes that do the same."""
+    return f"""
+from multiprocessing import Array, Lock, Manager, Pool, Process, Queue, Value
+
+{work}
+if __name__ == "__main__":
+    {shared}
+    team = [Process(target=work, args=({args},)) for number in range(2)]
+    for one in team:
+        one.start()
+    {between or "pass"}
+    for one in team:
+        one.join()
+    {after or "pass"}
+"""
+
+
+TAKE = "def work(q):\n    while (item := q.get()) is not None:\n        print('got', item)\n"
+SUM = "def work(q):\n    print(sum(iter(q.get, None)))\n"
+FILLED = "for item in (1, 2, 4, None, None):\n        q.put(item)"
+ONLY_ORDER = {
+    "who takes which": (of_two(TAKE, "q = Queue()", "q", FILLED), True),
+    "how much each takes": (of_two(SUM, "q = Queue()", "q", FILLED), False),
+    "said under the lock": (
+        of_two(
+            "def work(v):\n    for _ in range(2):\n        with v.get_lock():\n"
+            "            v.value += 1\n            print(v.value)\n",
+            "v = Value('i', 0)", "v",
+        ), True,
+    ),
+    "a look without a lock, each under one": (
+        of_two(
+            "def work(v):\n    for _ in range(2):\n        with v.get_lock():\n            v.value += 1\n"
+            "        with v.get_lock():\n            print(v.value)\n",
+            "v = Value('i', 0)", "v",
+        ), False,
+    ),
+    "appended in turn": (
+        of_two(
+            "def work(out, number):\n    out.append(number)\n    out.append(number)\n",
+            "out = Manager().list()", "out, number", after="print(list(out))",
+        ), False,
+    ),
+}  # fmt: skip
+MEDDLING = {
+    "a managed dict": of_two(
+        "def work(d):\n    d['n'] += 1\n", "d = Manager().dict(n=0)", "d", after="print(d['n'])"
+    ),
+    "two locked steps": of_two(
+        "def work(v):\n    with v.get_lock():\n        seen = v.value\n    with v.get_lock():\n        v.value = seen + 1\n",
+        "v = Value('i', 0)", "v", after="print(v.value)",
+    ),
+    "half of a change": of_two(
+        "def work(a, number):\n    if number:\n        print(a[0] + a[1])\n"
+        "    else:\n        a[0] -= 1\n        a[1] += 1\n",
+        "a = Array('i', [5, 5])", "a, number",
+    ),
+    "empty and get": of_two(
+        "def work(q, number):\n    if not number:\n        q.put(1)\n        q.put(2)\n        return\n"
+        "    total = 0\n    while not q.empty():\n        total += q.get()\n    print(total)\n",
+        "q = Queue()", "q, number",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ONLY_ORDER)
+def test_an_output_that_depends_on_the_order_is_told_and_is_no_fault(tmp_path: Path, name: str) -> None:
+    text, same = ONLY_ORDER[name]
+    (tmp_path / "script.py").write_text(text)
+    done = producer("explore", "script.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    words = "The order of output depends on the schedule: " if same else "What is printed depends on the schedule: "
+    assert words in done.stdout
+    assert "gives this" not in done.stdout
+
+
+@pytest.mark.parametrize("name", MEDDLING)
+def test_a_result_that_is_owed_to_meddling_is_a_fault_without_an_assert(tmp_path: Path, name: str) -> None:
+    (tmp_path / "script.py").write_text(MEDDLING[name])
+    done = producer("explore", "script.py", cwd=tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert "no order of whole processes, one after the other, gives this" in " ".join(done.stdout.split())
+
+
+def test_who_plays_an_order_of_the_output_has_broken_nothing(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(ONLY_ORDER["how much each takes"][0])
+    done = producer("explore", "script.py", "--play", cwd=tmp_path, typed="1\n2\n1\n2\n1\n" + "1\n" * 20 + "n\n")
+    assert "not broken, as" in done.stdout
+    assert "You have broken it" not in done.stdout
+
+
+ASTRAY = """
+import re
+from multiprocessing import Process
+
+def work():
+    re.match("(a+)+b", "a" * 60)
+
+if __name__ == "__main__":
+    one = Process(target=work)
+    one.start()
+    one.join()
+"""
+IMPATIENT = "from lab.explored import pace; pace.PATIENCE = 0.5; from producer.cli import main; main()"
+
+
+def test_c_code_that_holds_the_interpreter_ends_the_exploration_and_its_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / "astray.py").write_text(ASTRAY)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPATIENT, "explore", "astray.py"],
+        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "NO END  the interpreter was held for too long at line 6 of astray.py" in done.stderr
+
+
+def test_of_all_threads_the_line_of_the_one_that_runs_is_named() -> None:
+    waits = f'Thread 1 (most recent call first):\n  File "{ROOT}/lab/explored/scheduler.py", line 9 in a\n'
+    waits += '  File "/x/a.py", line 3 in b\n'
+    runs = (
+        'Thread 2 (most recent call first):\n  File "/usr/lib/re.py", line 1 in match\n  File "/x/a.py", line 7 in b\n'
+    )
+    assert stuck.line_in(f"Timeout (0:00:20)!\n{waits}\n{runs}", "/x") == ("/x/a.py", 7)
+    assert stuck.line_in(waits, "/x") is None
+    assert "at a line that cannot be told" in stuck.sentence(waits, "/x")

@@ -1,4 +1,4 @@
-# note: look, then lock
+# note: marked first
 import sys
 from multiprocessing import Array, Process, Value
 
