@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 import traceback
 from collections.abc import Sequence
@@ -64,6 +65,9 @@ def hand_over(
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # as it is where the shell has closed it
             stream.flush()
+    # Excluded: a hash of a text that is another one in each child, by which children share out work among themselves. Where
+    # a child is forked it has its parent's; those of spawn, and the hosts of a fleet that the script starts, have it by this.
+    os.environ.setdefault("PYTHONHASHSEED", str(secrets.randbelow(1 << 32)))
     os.execv(sys.executable, command(script, place, args, trace, report, with_it, packages))  # noqa: S606
 
 

@@ -836,6 +836,25 @@ def test_a_fleet_that_is_not_there_is_told_before_the_script_begins(tmp_path: Pa
     assert "(exit code 104: broker unreachable)" in done.stderr
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_all_processes_agree_on_the_hash_of_a_text(place: str, tmp_path: Path) -> None:
+    write(tmp_path, "shares.py", """
+        import multiprocessing as mp
+        def tell(barrier, queue):
+            barrier.wait()  # so that no one process does it for all
+            queue.put(hash("a word"))
+        if __name__ == "__main__":
+            barrier, queue = mp.Barrier(4), mp.Queue()
+            children = [mp.Process(target=tell, args=(barrier, queue)) for _ in range(4)]
+            for child in children: child.start()
+            print({queue.get() for _ in children} == {hash("a word")}, hash("a word"))
+            for child in children: child.join()
+    """)  # fmt: skip
+    found = [run("shares.py", place, cwd=tmp_path, env=variables.unset()).stdout.split() for _ in range(2)]
+    assert [same for same, _ in found] == ["True", "True"]
+    assert found[0][1] != found[1][1]  # and nobody knows it beforehand
+
+
 @pytest.fixture
 def own_fleet() -> Iterator[EmbeddedFleet]:
     with EmbeddedFleet(replace(Settings(), hosts=1, lease=1.0)) as one:
