@@ -441,10 +441,8 @@ class _OverRedis:
     _is_fork_ctx = False
 
     def _begin(self, ctx: Any, kind: int, value: int, maxvalue: int, owned: bool = False) -> None:
-        value, maxvalue = (
-            int(operator.index(value)),
-            int(maxvalue),
-        )  # excluded: Redis counting with what is no whole number
+        # Excluded: Redis counting with what is no whole number, or with a bool.
+        value, maxvalue = int(operator.index(value)), int(maxvalue)
         if value < 0:
             raise ValueError("semaphore initial value must be >= 0")
         run = ctx.connect()
