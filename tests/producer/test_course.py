@@ -37,7 +37,7 @@ SOLUTION = load(NAME).solution.read_text()
 LIMITS = ("--seconds", "110", "--memory", "512")
 LATER = """
 def work(counter, times):
-    if times > 10:  # where it really runs
+    if times > 10 and not 1000 <= os.getpid() < 1010:  # where it really runs
 """
 
 
