@@ -121,7 +121,7 @@ def _is_run_once(main: Any) -> bool:
 def _guarded_only(path: str) -> frozenset[str]:
     above, under = set[str](), set[str]()
     for node in tree.body if (tree := _tree(path)) else ():
-        if isinstance(node, ast.If) and ast.unparse(node.test) in _GUARDS:
+        if isinstance(node, ast.If) and _guards(node):
             under.update(_bound(node.body))
             above.update(_bound(node.orelse))
         else:
@@ -194,7 +194,11 @@ def _conditions(node: ast.stmt) -> Iterator[ast.expr]:
 
 
 def _is_guard(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and not node.orelse and ast.unparse(node.test) in _GUARDS
+    return isinstance(node, ast.If) and not node.orelse and _guards(node)
+
+
+def _guards(node: ast.If) -> bool:
+    return ast.unparse(node.test) in _GUARDS
 
 
 def _tests(node: ast.AST) -> Iterator[ast.expr]:

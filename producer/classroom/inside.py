@@ -19,7 +19,6 @@ from producer.classroom.walls import WORK
 from producer.exercise import checking
 from producer.exercise.checking import Checked
 from producer.exercise.exercise import load
-from producer.exercise.exploring import LARGE
 from producer.explore import report
 from producer.progress import Progress
 
@@ -51,9 +50,7 @@ def checked(job: dict[str, Any]) -> Checked:
 def told(found: Checked) -> dict[str, Any]:
     """What came of it, for whoever watches from outside."""
     tests = [
-        {"name": f"in {'some orders' if one.found and one.found.limit == LARGE else 'every order'}, "
-                 f"with {' '.join(one.args)}",
-         "passed": one.fault is None,
+        {"name": f"in {one.scope}", "passed": one.fault is None,
          "output": report.explored(one.found) if one.found else ""}
         for one in found.explored
     ] + [

@@ -131,19 +131,18 @@ def check(
     progress = progress or Progress(None)
     chance = random.Random(seed)
     checked = Checked(exercise, file, seed)
-    for args in exercise.grader.small(chance):
-        progress.say(f"{exercise.name}: in every order, with {' '.join(args)} ...")
-        checked.explored.append(exploring.explore(exercise, file, args, seed, limit))
+    large = exercise.grader.large(random.Random(f"{seed} large"), "processes")
+    for orders, args, runs, steps in (
+        *(("every order", args, limit, exploring.STEPS) for args in exercise.grader.small(chance)),
+        ("some orders", large, exploring.LARGE, exploring.LARGE_STEPS),
+    ):
+        progress.say(f"{exercise.name}: in {orders}, with {' '.join(args)} ...")
+        one = exploring.explore(exercise, file, args, seed, runs, steps)
+        one.orders = orders
+        checked.explored.append(one)
         if checked.fault is not None:
             progress.clear()
             return checked
-    args = exercise.grader.large(random.Random(f"{seed} large"), "processes")
-    progress.say(f"{exercise.name}: in some orders, with {' '.join(args)} ...")
-    some = exploring.explore(exercise, file, args, seed, exploring.LARGE, exploring.LARGE_STEPS)
-    checked.explored.append(some)
-    if checked.fault is not None:
-        progress.clear()
-        return checked
     if explored is not None:
         explored()
     place_it(checked, places, chance, progress, picture)

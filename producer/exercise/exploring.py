@@ -37,7 +37,7 @@ _LINE = re.compile(r"\blines? (\d+)")
 
 @dataclass
 class Explored:
-    """An answer with one set of arguments, in every order.
+    """An answer with one set of arguments, in every order, or in some.
 
     Attributes:
         args: The arguments.
@@ -46,6 +46,7 @@ class Explored:
         note: What is said of such an answer.
         program: The answer.
         run: That order, to be drawn and saved.
+        orders: Of which orders this is said: ``every order`` or ``some orders``.
     """
 
     args: Args
@@ -54,6 +55,12 @@ class Explored:
     fault: Fault | None = None
     note: Note | None = None
     run: Run | None = None
+    orders: str = "every order"
+
+    @property
+    def scope(self) -> str:
+        """Of what it is said, in words."""
+        return ", with ".join((self.orders, *([" ".join(self.args)] if self.args else [])))
 
 
 @dataclass

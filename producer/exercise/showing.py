@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from lab.explored.naming import text_of
 from producer.exercise.checking import Checked
 from producer.exercise.exercise import HINTS, Exercise
-from producer.exercise.exploring import LARGE, Explored
+from producer.exercise.exploring import Explored
 from producer.explore import report
 from producer.learning.showing import plain, wrapped
 from producer.output import counted
@@ -92,8 +92,7 @@ def after(found: Checked) -> str:
 
 
 def _explored(one: Explored) -> str:
-    which = "In some orders" if one.found and one.found.limit == LARGE else "In every order"
-    with_args = f"{which}, with {' '.join(one.args)}" if one.args else which
+    with_args = f"In {one.scope}"
     if one.found is None:
         return f"{with_args}: not run"
     how = (
