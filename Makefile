@@ -57,12 +57,15 @@ audit: $(UV)
 sbom: $(UV)
 	$(UV) export --frozen --no-dev --group monitor --format cyclonedx1.5 --quiet --output-file sbom.json > /dev/null
 
+# Its last step compiles what the commands and a fleet import, once, also for who then calls .venv/bin/producer with
+# PYTHONDONTWRITEBYTECODE set.
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml uv.lock | $(UV)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is $$($(PYTHON) -V); Crosshost needs 3.11 or later. Name one: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
 	$(UV) sync --frozen --quiet --python $(PYTHON)
+	@$(RUN) producer demo process --on cluster > /dev/null 2>&1 || true
 	@touch $@
 
 .tools/bin/uv:
