@@ -63,6 +63,9 @@ _PARTS: dict[type, Callable[[Any], Any]] = {
 }
 """What functions and classes are made of, and pickle does not take."""
 
+by_name: Callable[[Any], None] | None = None
+"""Is told of each function and class that travels by its name, if somebody asks for that."""
+
 _OF_THIS_HOST = (socket.socket, Connection)
 """What the stdlib hands to another process as a descriptor or, when nobody is being started, by a server of its own."""
 
@@ -77,13 +80,13 @@ def _reduce(pickler: Any, obj: Any) -> Any:
             return NotImplemented  # the standard library's own pickler has a session's by value, and nothing else
         pickler.inside = kind is FunctionType or issubclass(kind, type)
     if kind is FunctionType:
-        return NotImplemented if _is_found(obj) else _function_apart(pickler, obj)
+        return _by_name(obj) if _is_found(obj) else _function_apart(pickler, obj)
     if (how := _PARTS.get(kind)) is not None:
         return how(obj)
     if kind in _OF_THIS_HOST and isinstance(pickler, Pickler):
         raise OSError(f"a {kind.__name__} of this host cannot be sent to another one: {obj!r}")
     if issubclass(kind, type):
-        return NotImplemented if _is_found(obj) else _class_apart(pickler, obj)
+        return _by_name(obj) if _is_found(obj) else _class_apart(pickler, obj)
     if kind is _Cached and not _is_found(obj):
         return _cached, (obj.cache_parameters(), obj.__wrapped__)
     return NotImplemented
@@ -95,6 +98,12 @@ _SPECIAL = frozenset({FunctionType, _Cached, *_PARTS, *_OF_THIS_HOST})
 
 def _cached(parameters: dict[str, Any], wrapped: Any) -> Any:
     return functools.lru_cache(**parameters)(wrapped)
+
+
+def _by_name(obj: Any) -> Any:
+    if by_name is not None:
+        by_name(obj)
+    return NotImplemented
 
 
 def _is_found(obj: Any) -> bool:

@@ -96,7 +96,7 @@ def _runs_again(path: str, line: int) -> bool:
     """Whether a line runs whenever its file does; False where the source leaves that open."""
     if not _is_file(path):
         return False  # which nobody can run again: what it defines travels by value
-    if (tree := _tree(path)) is None:
+    if (tree := parsed(path)) is None:
         return False
     inner = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
     if any(_may_tell(test) for node in inner for test in _tests(node)):
@@ -120,7 +120,7 @@ def _is_run_once(main: Any) -> bool:
 @cache
 def _guarded_only(path: str) -> frozenset[str]:
     above, under = set[str](), set[str]()
-    for node in tree.body if (tree := _tree(path)) else ():
+    for node in tree.body if (tree := parsed(path)) else ():
         if isinstance(node, ast.If) and _guards(node):
             under.update(_bound(node.body))
             above.update(_bound(node.orelse))
@@ -143,7 +143,7 @@ def _bound(code: Iterable[ast.AST]) -> Iterator[str]:
 
 
 @cache
-def _tree(path: str) -> ast.Module | None:
+def parsed(path: str) -> ast.Module | None:
     """The main module, parsed; None where that cannot be."""
     try:
         return ast.parse(_source(path))

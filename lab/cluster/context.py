@@ -15,12 +15,13 @@ from multiprocessing import context, util
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from lab import session
+from lab import byvalue, session
 from lab.cluster import connection, current, managers, pool, process, queues, share, sharedctypes, synchronize
 from lab.errors import CallEnded, LabError, NoWorkers, WrongKey, WrongVersion
 from lab.fleet.distance import Distance
 from lab.fleet.embedded import EmbeddedFleet
 from lab.fleet.hosts import HostInfo, list_hosts
+from lab.program import unshared
 from lab.settings import Settings
 from lab.store import run as runs
 from lab.store.run import Run
@@ -94,6 +95,7 @@ class ClusterContext(context.BaseContext):
         run = Run.as_root(settings, store)
         runs.enter(run)
         session.attach(self)
+        byvalue.by_name = unshared.look
         return run
 
     @cached_property

@@ -1,0 +1,176 @@
+"""Globals of which each process has one of its own, told where a function that uses one is handed over.
+
+A forked child has what its parent had. A child of ``spawn``, and one on a host, imports its program's modules anew: a lock
+that a module makes is another lock there, what ``main()`` has assigned is as the import left it, and what is bound under
+the main guard is not there at all. Of these only the last one fails. The others lose updates, wait for what never comes, or
+compute with something else, and a program that was written where children are forked has never met them.
+
+What is looked at is byte code: the globals that a function reads, and the functions of the program that it calls by name.
+What it assigns to, or what a function does that was handed over earlier, is its own affair: so nothing is said of what an
+initializer keeps.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from itertools import pairwise
+from multiprocessing import process
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+from lab import mainmodule
+from lab.program import source
+
+_SHARED = tuple(
+    f"lab.{room}.{noun}"
+    for room in ("cluster", "trace")
+    for noun in ("synchronize", "queues", "connection", "sharedctypes", "managers", "shared", "managed")
+)
+"""The modules of what processes share, if it is handed over."""
+
+_looked_at: set[CodeType] = set()
+_told: set[Global] = set()
+_assigned: set[Global] = set()
+"""What a function that was handed over assigns to, in its process."""
+
+
+class Global(NamedTuple):
+    """A module's global."""
+
+    module: str
+    name: str
+
+    @property
+    def value(self) -> Any:
+        """What it is in this process; None also if there is none."""
+        return vars(sys.modules[self.module]).get(self.name)
+
+
+class Use(NamedTuple):
+    """A place in the program's source where a global is used.
+
+    Attributes:
+        path: Of the file.
+        line: In it.
+        function: The function that it stands in, by its qualified name.
+    """
+
+    path: str
+    line: int
+    function: str
+
+
+def look(obj: FunctionType | type) -> None:
+    """Warn of what a function that travels by its name, or a class of processes, will not find as it is here.
+
+    Raises:
+        RuntimeWarning: Where the filters of warnings make that an error.
+    """
+    handed = [obj] if isinstance(obj, FunctionType) else _methods(obj)
+    if all(function.__code__ in _looked_at for function in handed) or (root := source.root_of_main()) is None:
+        return
+    _looked_at.update(function.__code__ for function in handed)
+    reads: dict[Global, Use] = {}
+    _follow(handed, root, reads)
+    for one, use in reads.items():
+        if one not in _told | _assigned and (why := _why(one)):
+            _told.add(one)
+            warnings.warn_explicit(
+                f"{use.function}() uses the global {one.name!r}. Each process imports {_file(one.module)} anew, and {why}."
+                " Hand it over: Process(args=...), or Pool(initializer=..., initargs=...).",
+                RuntimeWarning,
+                use.path,
+                use.line,
+            )
+
+
+def _methods(kind: type) -> list[FunctionType]:
+    if not issubclass(kind, process.BaseProcess):
+        return []
+    return [each for base in kind.__mro__ for each in vars(base).values() if isinstance(each, FunctionType)]
+
+
+def _follow(functions: list[FunctionType], root: str, reads: dict[Global, Use]) -> None:
+    """Find what functions read, and all that they call by a global's name; and what those assign."""
+    seen: set[CodeType] = set()
+    while functions:
+        function = functions.pop()
+        code, module = function.__code__, function.__module__
+        if code in seen or module not in sys.modules or not source.is_own(os.path.realpath(code.co_filename), root):
+            continue
+        seen.add(code)
+        _assigned.update(Global(module, name) for name in _assigns(code))
+        for one, line in _reads(code, module):
+            if isinstance(one.value, FunctionType):
+                functions.append(one.value)
+            reads.setdefault(one, Use(code.co_filename, line, function.__qualname__))
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """Code, and that of what is defined in it."""
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _codes(each)
+
+
+def _reads(code: CodeType, module: str) -> Iterator[tuple[Global, int]]:
+    """The globals that code reads, of its own module and, as attributes, of other ones; and in which line."""
+    for each in _codes(code):
+        for load, then in pairwise(dis.get_instructions(each)):
+            if load.opname not in ("LOAD_GLOBAL", "LOAD_NAME"):
+                continue
+            one, line = Global(module, load.argval), (load.positions and load.positions.lineno) or code.co_firstlineno
+            if isinstance(one.value, ModuleType) and then.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+                one = Global(one.value.__name__, then.argval)
+            if one.module in sys.modules and one.name in vars(sys.modules[one.module]):
+                yield one, line
+
+
+def _assigns(code: CodeType) -> Iterator[str]:
+    """The names of its module's globals that code assigns to."""
+    for each in _codes(code):
+        yield from (step.argval for step in dis.get_instructions(each) if step.opname == "STORE_GLOBAL")
+
+
+def _why(one: Global) -> str:
+    """What a child has in place of a global as it is here; empty if it has the same."""
+    is_main = one.module == "__main__"
+    if is_main and mainmodule.keeps(one.name):
+        return "has none, as it is bound under the main guard"
+    if type(one.value).__module__.startswith(_SHARED):
+        return "has another one by that name"
+    if is_main and _has_changed(one) and (who := _who_assigns(one)):
+        return f"has it as the import leaves it, not as {who}() assigns it"
+    return ""
+
+
+def _has_changed(one: Global) -> bool:
+    """Whether a global of the main module is not any more what one line of its file says in plain words."""
+    tree = mainmodule.parsed(sys.modules[one.module].__file__ or "")
+    lines = [
+        node for node in (tree.body if tree else ()) if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign))
+    ]
+    targets = ((node.targets if isinstance(node, ast.Assign) else [node.target], node.value) for node in lines)
+    values = [value for names, value in targets if any(ast.unparse(name) == one.name for name in names)]
+    try:
+        (said,) = values
+        then = ast.literal_eval(said or "None")
+        return type(one.value) is not type(then) or bool(one.value != then)
+    except ValueError:  # there is more to it
+        return False
+
+
+def _who_assigns(one: Global) -> str:
+    module = vars(sys.modules[one.module])
+    functions = (each for each in module.values() if isinstance(each, FunctionType) and each.__globals__ is module)
+    return next((each.__qualname__ for each in functions if one.name in _assigns(each.__code__)), "")
+
+
+def _file(module: str) -> str:
+    return os.path.basename(getattr(sys.modules[module], "__file__", None) or module)
