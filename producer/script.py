@@ -1,8 +1,8 @@
 """Running a script in a place, as ``python SCRIPT.py`` would run it; or ``python -m MODULE``, or ``python -``.
 
-The command replaces this process by a fresh interpreter (``exec``), which runs this module: so the script meets no trace
-of the command line's own modules, signal handlers and threads. Its exit code is passed through. The producer's own ends
-are told apart by ``errors.OWN_CODES``: 104 is "broker unreachable", 4 is what the script made of 4.
+The command replaces this process by a fresh interpreter (``exec``; ``producer.begin``), which runs ``main``: so the script
+meets no trace of the command line's own modules, signal handlers and threads. Its exit code is passed through. The
+producer's own ends are told apart by ``errors.OWN_CODES``: 104 is "broker unreachable", 4 is what the script made of 4.
 
 The script is compiled before anything else happens. A fleet that exists is connected to before the script begins, as one
 that cannot be reached is best told then; an embedded one is started by the script's first ``import multiprocessing``, so
@@ -119,7 +119,7 @@ def command(
     """The command line of that interpreter."""
     # -P: what lies in the current directory is not to be taken for a part of this program
     along_with = json.dumps({"with_it": with_it, "packages": packages})
-    return [sys.executable, "-P", "-m", "producer.script", trace, report, along_with, place, script, *args]
+    return [sys.executable, "-P", "-m", "producer.begin", trace, report, along_with, place, script, *args]
 
 
 def _check_file(script: str) -> None:
@@ -259,12 +259,12 @@ def _traced(place: str, root: str, script: str, trace: str, report: str) -> Stan
 
 def _context(place: str) -> Any:
     """The context of a place, ready for use."""
-    ctx = lab.get_context(place)
-    if place == "cluster":
-        try:
+    try:
+        ctx = lab.get_context(place)
+        if place == "cluster":
             ctx.connect()
-        except KeyboardInterrupt:  # it is the start of a fleet that is broken off; the script is not at fault
-            sys.exit(130)
+    except KeyboardInterrupt:  # it is the start of a fleet that is broken off; the script is not at fault
+        sys.exit(130)
     return ctx
 
 
@@ -285,7 +285,3 @@ def _leave(exc: LabError, root: str = "") -> NoReturn:
     sys.stdout.flush()
     errors.explain(exc, errors.OWN_CODES, f"{at[-1].filename}, line {at[-1].lineno}: {at[-1].line}" if at else "")
     sys.exit(errors.OWN_CODES + exc.exit_code)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[4:], trace=sys.argv[1], report=sys.argv[2], **json.loads(sys.argv[3]))

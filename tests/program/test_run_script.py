@@ -18,6 +18,7 @@ import pytest
 from lab import PLACES
 from lab.fleet.embedded import EmbeddedFleet
 from lab.settings import Settings
+from producer.script import command
 from tests import ROOT
 from tests.kit import variables
 
@@ -197,6 +198,23 @@ def test_ctrl_c_ends_a_script_as_under_python(place: str, fleet: dict[str, str],
     assert err.startswith('Traceback (most recent call last):\n  File "')
     assert "waits.py" in err.splitlines()[1]
     assert err.endswith("KeyboardInterrupt\n")
+
+
+def test_ctrl_c_before_the_script_begins_ends_it_without_a_traceback_of_imports(tmp_path: Path) -> None:
+    path = write(tmp_path, "script.py", "print('began')\n")
+    process = subprocess.Popen(
+        command(str(path), "cluster", []),
+        cwd=tmp_path, env=variables.unset() | {"PYTHONPROFILEIMPORTTIME": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr
+    for line in process.stderr:  # one for each module that was imported
+        if line.split()[-1] == "lab.errors":
+            process.send_signal(signal.SIGINT)
+            break
+    out, err = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, out) == (-signal.SIGINT, "")
+    assert "Traceback" not in err
 
 
 # --- whose imports are answered -------------------------------------------------------------------------------------
