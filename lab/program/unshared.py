@@ -19,7 +19,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from itertools import pairwise
-from multiprocessing import process
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -33,7 +32,8 @@ _SHARED = tuple(
 )
 """The modules of what processes share, if it is handed over."""
 
-_looked_at: set[CodeType] = set()
+_looked_at: set[int] = set()
+"""The ids of what was looked at: of a class that came later and has the id of one that is gone, nothing is said."""
 _told: set[Global] = set()
 _assigned: set[Global] = set()
 """What a function that was handed over assigns to, in its process."""
@@ -48,7 +48,14 @@ class Global(NamedTuple):
     @property
     def value(self) -> Any:
         """What it is in this process; None also if there is none."""
-        return vars(sys.modules[self.module]).get(self.name)
+        return _vars(self.module).get(self.name)
+
+
+def _vars(module: str) -> dict[str, Any]:
+    found: dict[str, Any] = getattr(
+        sys.modules.get(module), "__dict__", {}
+    )  # which may be None, or whatever was put there
+    return found
 
 
 class Use(NamedTuple):
@@ -66,17 +73,19 @@ class Use(NamedTuple):
 
 
 def look(obj: FunctionType | type) -> None:
-    """Warn of what a function that travels by its name, or a class of processes, will not find as it is here.
+    """Warn of what a function that travels by its name, or the methods of a class, will not find as it is here.
 
     Raises:
         RuntimeWarning: Where the filters of warnings make that an error.
     """
-    handed = [obj] if isinstance(obj, FunctionType) else _methods(obj)
-    if all(function.__code__ in _looked_at for function in handed) or (root := source.root_of_main()) is None:
+    if id(obj) in _looked_at:
         return
-    _looked_at.update(function.__code__ for function in handed)
+    _looked_at.add(id(obj))
+    root = source.root_of_main()
+    if root is None:
+        return
     reads: dict[Global, Use] = {}
-    _follow(handed, root, reads)
+    _follow([obj] if isinstance(obj, FunctionType) else list(_methods(obj)), root, reads)
     for one, use in reads.items():
         if one not in _told | _assigned and (why := _why(one)):
             _told.add(one)
@@ -89,10 +98,11 @@ def look(obj: FunctionType | type) -> None:
             )
 
 
-def _methods(kind: type) -> list[FunctionType]:
-    if not issubclass(kind, process.BaseProcess):
-        return []
-    return [each for base in kind.__mro__ for each in vars(base).values() if isinstance(each, FunctionType)]
+def _methods(kind: type) -> Iterator[FunctionType]:
+    for base in kind.__mro__:
+        for each in vars(base).values():
+            if isinstance(function := getattr(each, "__func__", each), FunctionType):  # of a static or class method
+                yield function
 
 
 def _follow(functions: list[FunctionType], root: str, reads: dict[Global, Use]) -> None:
@@ -104,6 +114,8 @@ def _follow(functions: list[FunctionType], root: str, reads: dict[Global, Use]) 
         if code in seen or module not in sys.modules or not source.is_own(os.path.realpath(code.co_filename), root):
             continue
         seen.add(code)
+        if isinstance(wrapped := getattr(function, "__wrapped__", None), FunctionType):
+            functions.append(wrapped)
         _assigned.update(Global(module, name) for name in _assigns(code))
         for one, line in _reads(code, module):
             if isinstance(one.value, FunctionType):
@@ -128,7 +140,7 @@ def _reads(code: CodeType, module: str) -> Iterator[tuple[Global, int]]:
             one, line = Global(module, load.argval), (load.positions and load.positions.lineno) or code.co_firstlineno
             if isinstance(one.value, ModuleType) and then.opname in ("LOAD_ATTR", "LOAD_METHOD"):
                 one = Global(one.value.__name__, then.argval)
-            if one.module in sys.modules and one.name in vars(sys.modules[one.module]):
+            if one.name in _vars(one.module):
                 yield one, line
 
 
@@ -152,7 +164,7 @@ def _why(one: Global) -> str:
 
 def _has_changed(one: Global) -> bool:
     """Whether a global of the main module is not any more what one line of its file says in plain words."""
-    tree = mainmodule.parsed(sys.modules[one.module].__file__ or "")
+    tree = mainmodule.parsed(_vars(one.module).get("__file__") or "")
     lines = [
         node for node in (tree.body if tree else ()) if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign))
     ]
@@ -162,15 +174,15 @@ def _has_changed(one: Global) -> bool:
         (said,) = values
         then = ast.literal_eval(said or "None")
         return type(one.value) is not type(then) or bool(one.value != then)
-    except ValueError:  # there is more to it
+    except Exception:  # noqa: BLE001 - there is more to it; and an object may answer to != with what it likes
         return False
 
 
 def _who_assigns(one: Global) -> str:
-    module = vars(sys.modules[one.module])
+    module = _vars(one.module)
     functions = (each for each in module.values() if isinstance(each, FunctionType) and each.__globals__ is module)
     return next((each.__qualname__ for each in functions if one.name in _assigns(each.__code__)), "")
 
 
 def _file(module: str) -> str:
-    return os.path.basename(getattr(sys.modules[module], "__file__", None) or module)
+    return os.path.basename(_vars(module).get("__file__") or module)
