@@ -6,7 +6,7 @@
 #   make course       the lessons' programs in all places, what they print quoted in the texts, and the pages
 #   make conformance  CPython's own multiprocessing suite, in all three places
 #   make audit        known vulnerabilities of what uv.lock installs; make sbom: a list of it (CycloneDX), sbom.json
-# With uv installed, the same without make: uv run producer compare, uv run pytest -n 2 --dist loadfile.
+# With uv installed, the same without make: uv run producer compare, uv run pytest -n 3 --dist loadfile.
 
 PYTHON ?= python3
 UV := $(or $(shell command -v uv),.tools/bin/uv)
@@ -20,9 +20,10 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: setup
 	$(RUN) producer compare
 
-# What fails beside others is tried once more alone: many tests here are about time, and machines are shared.
+# Three at a time, also on two cores: most tests wait more than they compute. What fails beside others is tried once more
+# alone: many tests here are about time, and machines are shared.
 test: setup
-	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	$(RUN) pytest -n 3 --dist loadfile --no-loadscope-reorder \
 	  || { test $$? = 1 && $(RUN) pytest --last-failed --last-failed-no-failures none; }
 
 bench: setup

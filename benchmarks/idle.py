@@ -2,21 +2,20 @@
 
 Processes wait for an event: those of multiprocessing's three start methods, and those of an embedded fleet. Memory is what a
 process has for itself (private and written to, ``/proc/PID/smaps_rollup``), the median of all; time is what the program, the
-fleet and all their processes had of a core meanwhile (``/proc/PID/task/*/schedstat``).
+fleet and all their processes had of a core meanwhile (``/proc/PID/task/*/schedstat``). What a main module imports, each process
+has too; so this one imports next to nothing before it runs.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import lab
-from benchmarks.start import family
 
 
 def idle(here: Any, over: Any) -> None:
@@ -39,6 +38,10 @@ def ran(pids: list[int]) -> float:
 
 def measure(ctx: Any, processes: int, seconds: float) -> tuple[float, float]:
     """Bytes of a process, and the share of a core that all together had."""
+    from statistics import median
+
+    from benchmarks.start import family
+
     here, over = ctx.SimpleQueue(), ctx.Event()
     waiting = [ctx.Process(target=idle, args=(here, over)) for _ in range(processes)]
     for process in waiting:
@@ -49,7 +52,7 @@ def measure(ctx: Any, processes: int, seconds: float) -> tuple[float, float]:
     before = ran(everybody)
     time.sleep(seconds)
     share = (ran(everybody) - before) / (time.perf_counter() - begun)
-    memory = statistics.median(map(private, pids))
+    memory = median(map(private, pids))
     over.set()
     for process in waiting:
         process.join()

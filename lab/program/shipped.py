@@ -4,7 +4,9 @@
 files. It gets this instead: the main module, and the modules and packages beside it which import statements name or
 which are imported by now, as one archive. A process is sent with the archive's SHA-256 in its sealed head; a host
 fetches the archive once, opens it, verifies its sum, and keeps it in memory: source is written to no disk. The
-child imports from the archive, and runs the main module as spawn's children do, under the name ``__mp_main__``.
+child imports from the archive, and runs the main module as spawn's children do, under the name ``__mp_main__``. What the
+program had imported when it was sent goes along as byte code, too: to compile a file of a thousand lines takes as long as
+to start a process, and each process would do it again.
 
 A host takes no more than a program may have (``LIMIT``, ``FILES``): not from Redis, and not out of an archive, whatever
 that says of itself. Who made it holds the fleet's key, and need not be careful with it.
@@ -21,14 +23,18 @@ import ast
 import hashlib
 import io
 import json
+import marshal
 import os
 import struct
 import sys
 import threading
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from importlib.machinery import PathFinder
+from importlib.util import MAGIC_NUMBER
+from itertools import accumulate
 from typing import Any
 
 from lab import mainmodule
@@ -48,6 +54,9 @@ ABOUT = 4 << 20
 
 PACKED = LIMIT + ABOUT + 256 * FILES
 """Bytes of a sealed archive at most: of files that cannot be compressed, and what a zip has for each of them."""
+
+MAGIC = MAGIC_NUMBER.hex()
+"""Names what byte code this version of Python has."""
 
 _END = struct.Struct("<4s 8x L 4x H")
 """The end of a zip file, as far as it matters here: signature, size of the list of its entries, size of a comment."""
@@ -78,6 +87,7 @@ class Program:
         files: Sources by absolute path, and data.
         data: Which of them are data, each with what tells whether another file is the very same (``lab.program.along``).
         packages: Digest of the packages that it goes with (``lab.program.locked``); empty for none.
+        code: Of some of its files, what they compile to in this version of Python, marshalled.
     """
 
     root: str
@@ -86,6 +96,7 @@ class Program:
     files: dict[str, bytes]
     data: dict[str, list[int]] = field(default_factory=dict)
     packages: str = ""
+    code: dict[str, bytes] = field(default_factory=dict)
 
     def pack(self) -> bytes:
         """The program as an archive; the same program makes the same bytes.
@@ -98,8 +109,10 @@ class Program:
         about = {"root": self.root, "main": self.main, "substituted": self.substituted, "paths": paths}
         about |= {"data": self.data} if self.data else {}
         about |= {"packages": self.packages} if self.packages else {}
+        about |= {"magic": MAGIC, "code": [[path, len(code)] for path, code in self.code.items()]} if self.code else {}
         with zipfile.ZipFile(buffer, "w") as archive:
             entries = [json.dumps(about).encode(), *(self.files[path] for path in paths)]
+            entries += [b"".join(self.code.values())] if self.code else []
             if len(entries[0]) > ABOUT:
                 raise _too_large(f"{ABOUT >> 20} MB of file names")
             for number, data in enumerate(entries):  # by number: a path need not be text that a zip can name
@@ -125,6 +138,8 @@ class Program:
                 if sum(info.file_size for info in others) > LIMIT:
                     raise _too_large(f"{LIMIT >> 20} MB of source")
                 contents = [_content(entries, info, LIMIT) for info in others]
+            code = _apart(contents.pop(), about["code"]) if "code" in about else {}
+            about["code"] = code if about.pop("magic", MAGIC) == MAGIC else {}
             return cls(**about | {"files": dict(zip(about.pop("paths"), contents, strict=True))})
         except LabError:
             raise
@@ -147,14 +162,24 @@ class Program:
 
     def importable(self, stand_in: standin.StandIn | None) -> source.Own:
         """Its source, as this process is to import it."""
-        return source.Own(
-            self.root, {path: data for path, data in self.files.items() if path not in self.data}, stand_in
-        )
+        files = {path: data for path, data in self.files.items() if path not in self.data}
+        return source.Own(self.root, files, stand_in, self.code)
+
+    def compiled(self) -> Iterator[tuple[str, bytes]]:
+        """The byte code of what this process has imported of it, by path."""
+        own = self.importable(standin.StandIn("cluster", lambda: None) if self.substituted else None)
+        for file in sorted({str(getattr(module, "__file__", "")) for module in list(sys.modules.values())}):
+            if file in own.files:
+                # what cannot be compiled, or marshalled so, a process compiles for itself, or tells why not
+                with suppress(Exception):  # as version 2: from 3 on, the bytes tell how often an object was referred to
+                    yield file, marshal.dumps(own.loader("", file).get_code(""), 2)
 
 
 _inherited: str | None = None
 _adopted: Program | None = None
 _published: dict[str, Any] = {}
+_code: dict[str, bytes] | None = None
+"""What was compiled at the first publication; what is imported later changes nothing in it, nor in the archive's sum."""
 _lock = threading.Lock()
 
 
@@ -173,10 +198,24 @@ def publish(run: Run) -> str | None:
         state = (run.id, len(sys.modules), sys.modules.get("__main__"))
         if _published.get("state") != state:
             program = collect()
-            digest = None if program is None else _publish(run, program.pack())
+            digest = None if program is None else _publish(run, _with_code(program).pack())
             _published.update(state=state, digest=digest)
         found: str | None = _published["digest"]
         return found
+
+
+def _with_code(program: Program) -> Program:
+    global _code
+    if _code is None:
+        _code = dict(program.compiled())
+    room = LIMIT - sum(map(len, program.files.values()))
+    return replace(program, code=_code if sum(map(len, _code.values())) <= room else {})
+
+
+def _apart(code: bytes, sizes: list[tuple[str, int]]) -> dict[str, bytes]:
+    """Byte code by its path."""
+    ends = list(accumulate(size for _, size in sizes))
+    return {path: code[end - size : end] for (path, size), end in zip(sizes, ends, strict=True)}
 
 
 def _publish(run: Run, archive: bytes) -> str:
@@ -405,7 +444,7 @@ def _check_end(archive: bytes) -> None:
     larger_zip = archive[-_END.size - 20 :][:4] == b"PK\x06\x07"  # whose list is told of elsewhere
     if signature != b"PK\x05\x06" or comment or larger_zip:
         raise ValueError("it does not end as ours do")
-    if size > (FILES + 1) * _ENTRY:
+    if size > (FILES + 2) * _ENTRY:
         raise _too_large(f"{FILES} files of source")
 
 

@@ -9,6 +9,7 @@ that directory. Own modules differ from others in two ways. Their ``import multi
 from __future__ import annotations
 
 import importlib
+import marshal
 import os
 import runpy
 import sys
@@ -99,13 +100,20 @@ class Own:
         root: The directory of its main module.
         files: Sources by absolute path, for a host that got them from the program; empty where they lie on the disk.
         stand_in: What their ``import multiprocessing`` means; None for the standard one.
+        code: What some of them compile to, so, marshalled.
 
     Attributes:
         directories: The directories in which ``files`` lie, and all above them.
     """
 
-    def __init__(self, root: str, files: Mapping[str, bytes] | None = None, stand_in: StandIn | None = None) -> None:
-        self.root, self.files, self.stand_in = root, files or {}, stand_in
+    def __init__(
+        self,
+        root: str,
+        files: Mapping[str, bytes] | None = None,
+        stand_in: StandIn | None = None,
+        code: Mapping[str, bytes] | None = None,
+    ) -> None:
+        self.root, self.files, self.stand_in, self.code = root, files or {}, stand_in, code or {}
         self.directories = {str(parent) for path in self.files for parent in Path(path).parents}
 
     def install(self) -> None:
@@ -265,6 +273,9 @@ class OwnLoader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         """The compiled module."""
         path = self.get_filename(fullname)
+        if (marshalled := self._own.code.get(path)) is not None:
+            code: CodeType = marshal.loads(marshalled)  # noqa: S302 - of the very archive that the source is of
+            return code
         data = self.get_data(path)
         if self._own.stand_in is not None:
             return self._own.stand_in.compile(data, path)

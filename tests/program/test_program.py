@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import marshal
 import os
 import pickle
 import struct
+import subprocess
 import sys
 import types
 import zipfile
@@ -166,6 +168,51 @@ def test_an_archive_gives_back_what_was_packed() -> None:
     one = Program("/here", "/here/main.py", True, {"/here/main.py": b"\xff", "/here/caf\udce9/b.py": b""})
     assert Program.unpack(one.pack()) == one
     assert one.pack() == Program("/here", "/here/main.py", True, dict(reversed(one.files.items()))).pack()
+
+
+def test_byte_code_of_this_python_is_used_and_of_another_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    path, code = "/here/a.py", {"/here/a.py": marshal.dumps(compile("x = 2", "/here/a.py", "exec"))}
+    one = Program("/here", "", False, {path: b"x = 1", "/here/b.py": b"x = 3"}, code=code)
+    again = Program.unpack(one.pack())
+    assert again == one
+
+    def x(program: Program, path: str) -> int:
+        found: dict[str, int] = {}
+        exec(program.importable(None).loader("a", path).get_code("a"), found)
+        return found["x"]
+
+    assert (x(again, path), x(again, "/here/b.py")) == (2, 3)
+    monkeypatch.setattr(program, "MAGIC", "of 3.99")
+    archive = one.pack()
+    monkeypatch.undo()
+    assert x(Program.unpack(archive), path) == 1
+
+
+BYTES = """
+import sys
+sys.path.insert(0, {folder!r})
+import beside
+{more}
+from lab.program.shipped import Program, _with_code
+files = {{path: open(path, "rb").read() for path in (beside.__file__, {folder!r} + "/never.py")}}
+program = _with_code(Program({folder!r}, "", True, files))
+assert list(program.code) == [beside.__file__]
+print(program.pack().hex())
+"""
+
+
+def test_the_same_program_makes_the_same_bytes_whatever_it_has_done(tmp_path: Path) -> None:
+    names = "import multiprocessing as mp\ndef f(a): return a in {'q', 'w', 1, None} or f'{a}' or (mp, 'q', 1.5)\n"
+    (tmp_path / "beside.py").write_text(names)
+    (tmp_path / "never.py").write_text(names)
+    packed = {
+        subprocess.run(
+            [sys.executable, "-c", BYTES.format(folder=str(tmp_path), more=more)],
+            env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
+        ).stdout
+        for seed, more in (("0", ""), ("1", "kept = [beside.f.__code__.co_consts, 'w']"), ("2", ""))
+    }  # fmt: skip
+    assert len(packed) == 1
 
 
 # --- what a host refuses --------------------------------------------------------------------------------------------

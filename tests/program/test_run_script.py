@@ -200,6 +200,24 @@ def test_ctrl_c_ends_a_script_as_under_python(place: str, fleet: dict[str, str],
     assert err.endswith("KeyboardInterrupt\n")
 
 
+def test_what_is_imported_when_a_process_starts_goes_to_hosts_as_byte_code(
+    fleet: dict[str, str], tmp_path: Path
+) -> None:
+    write(tmp_path, "before.py", "def compiled(): return sorted(path[-9:] for path in __loader__._own.code)")
+    write(tmp_path, "later.py", "number = 1")
+    script = write(tmp_path, "script.py", """
+        import multiprocessing, before
+        def work(_):
+            import later
+            return later.number, before.compiled()
+        if __name__ == "__main__":
+            with multiprocessing.Pool(1) as pool:
+                print(pool.map(work, [0]))
+        """)  # fmt: skip
+    done = run(script, "cluster", cwd=tmp_path, env=fleet)
+    assert (done.stdout, done.stderr) == ("[(1, ['before.py', 'script.py'])]\n", "")
+
+
 def test_ctrl_c_before_the_script_begins_ends_it_without_a_traceback_of_imports(tmp_path: Path) -> None:
     path = write(tmp_path, "script.py", "print('began')\n")
     process = subprocess.Popen(
