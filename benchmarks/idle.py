@@ -2,8 +2,8 @@
 
 Processes wait for an event: those of multiprocessing's three start methods, and those of an embedded fleet. Memory is what a
 process has for itself (private and written to, ``/proc/PID/smaps_rollup``), the median of all; time is what the program, the
-fleet and all their processes had of a core meanwhile (``/proc/PID/task/*/schedstat``). What a main module imports, each process
-has too; so this one imports next to nothing before it runs.
+fleet and all their processes had of a core meanwhile (``/proc/PID/task/*/schedstat``). What a main module imports, each
+process has too; so this one imports next to nothing before it runs.
 """
 
 from __future__ import annotations

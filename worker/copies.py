@@ -61,9 +61,10 @@ class Copies:
         """
         if not program.data:
             return ""
-        data = {path: program.files[path] for path in program.data}
-        made = "" if along.are_here(program.data) else self.of(digest, data)
-        along.redirect(data, made)
+        made = ""
+        if not along.are_here(program.data):
+            made = self.of(digest, {path: program.files[path] for path in program.data})
+        along.redirect(program.data, made)
         begins = made + along.original(directory)
         return begins if directory and os.path.isdir(begins) else ""
 

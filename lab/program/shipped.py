@@ -29,8 +29,8 @@ import struct
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib.machinery import PathFinder
 from importlib.util import MAGIC_NUMBER
@@ -76,6 +76,35 @@ return redis.call('HGET', KEYS[3], 'archive')
 PUBLISH = Script("redis.call('HSET', KEYS[3], 'archive', ARGV[3]) create(KEYS[3]) return 1", fenced=True)
 
 
+class Files(Mapping[str, bytes]):
+    """The files in an archive by their paths, each unpacked when it is asked for: a process imports few of many.
+
+    Raises:
+        CannotLoad: When one is asked for that is not what ``Program.pack`` makes.
+    """
+
+    def __init__(self, entries: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo]) -> None:
+        self._entries, self._infos = entries, infos
+
+    def but(self, paths: Container[str]) -> Files:
+        """All but these."""
+        return Files(self._entries, {path: info for path, info in self._infos.items() if path not in paths})
+
+    def __getitem__(self, path: str) -> bytes:
+        info = self._infos[path]
+        with _readable():
+            return _content(self._entries, info, LIMIT)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._infos
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._infos)
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+
 @dataclass(frozen=True)
 class Program:
     """The source of a program.
@@ -93,7 +122,7 @@ class Program:
     root: str
     main: str
     substituted: bool
-    files: dict[str, bytes]
+    files: Mapping[str, bytes]
     data: dict[str, list[int]] = field(default_factory=dict)
     packages: str = ""
     code: dict[str, bytes] = field(default_factory=dict)
@@ -121,30 +150,26 @@ class Program:
 
     @classmethod
     def unpack(cls, archive: bytes) -> Program:
-        """The program in an archive that opened.
+        """The program in an archive that opened; each of its files is unpacked when it is asked for.
 
         Raises:
             ProgramTooLarge: It holds more than ``LIMIT`` bytes or ``FILES`` files, or says that it does.
-            CannotLoad: It is not what ``pack`` makes.
+            CannotLoad: It is not what ``pack`` makes; of a file, when that is asked for.
         """
-        try:
+        with _readable():
             _check_end(archive)
-            with zipfile.ZipFile(io.BytesIO(archive)) as entries:
-                infos = entries.infolist()
-                if [info.filename for info in infos] != [str(number) for number in range(len(infos))]:
-                    raise ValueError("its entries are not numbered from 0")
-                first, *others = infos
-                about = json.loads(_content(entries, first, ABOUT))
-                if sum(info.file_size for info in others) > LIMIT:
-                    raise _too_large(f"{LIMIT >> 20} MB of source")
-                contents = [_content(entries, info, LIMIT) for info in others]
-            code = _apart(contents.pop(), about["code"]) if "code" in about else {}
+            entries = zipfile.ZipFile(io.BytesIO(archive))
+            infos = entries.infolist()
+            if [info.filename for info in infos] != [str(number) for number in range(len(infos))]:
+                raise ValueError("its entries are not numbered from 0")
+            if sum(info.file_size for info in infos[1:]) > LIMIT:
+                raise _too_large(f"{LIMIT >> 20} MB of source")
+            if any(info.compress_type != zipfile.ZIP_DEFLATED for info in infos):  # others are not unpacked bit by bit
+                raise ValueError("entries are compressed in another way")
+            about = json.loads(_content(entries, infos.pop(0), ABOUT))
+            code = _apart(_content(entries, infos.pop(), LIMIT), about["code"]) if "code" in about else {}
             about["code"] = code if about.pop("magic", MAGIC) == MAGIC else {}
-            return cls(**about | {"files": dict(zip(about.pop("paths"), contents, strict=True))})
-        except LabError:
-            raise
-        except Exception as exc:  # whatever zipfile and json make of what is none of ours
-            raise CannotLoad(f"The archive with the program's source cannot be read: {exc}", "Start it anew.") from exc
+            return cls(**about | {"files": Files(entries, dict(zip(about.pop("paths"), infos, strict=True)))})
 
     def install(self, digest: str, ctx: Any) -> source.Own:
         """Import from this program from now on; what this process starts in turn gets the same one.
@@ -162,7 +187,11 @@ class Program:
 
     def importable(self, stand_in: standin.StandIn | None) -> source.Own:
         """Its source, as this process is to import it."""
-        files = {path: data for path, data in self.files.items() if path not in self.data}
+        files = self.files
+        if self.data:
+            files = (
+                files.but(self.data) if isinstance(files, Files) else {p: files[p] for p in files.keys() - self.data}
+            )
         return source.Own(self.root, files, stand_in, self.code)
 
     def compiled(self) -> Iterator[tuple[str, bytes]]:
@@ -448,12 +477,21 @@ def _check_end(archive: bytes) -> None:
         raise _too_large(f"{FILES} files of source")
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Have one error for whatever zipfile and json make of what is no archive of ours."""
+    try:
+        yield
+    except LabError:
+        raise
+    except Exception as exc:
+        raise CannotLoad(f"The archive with the program's source cannot be read: {exc}", "Start it anew.") from exc
+
+
 def _content(entries: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
     """What an entry holds: no more than it says, and no more than ``most``, whatever its compressed bytes would make."""
     if info.file_size > most:
         raise _too_large(f"{most >> 20} MB in one file")
-    if info.compress_type != zipfile.ZIP_DEFLATED:  # the others are not unpacked bit by bit
-        raise ValueError(f"entry {info.filename} is compressed in another way")
     with entries.open(info) as entry:
         data = entry.read(info.file_size + 1)
     if len(data) != info.file_size:

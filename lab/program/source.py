@@ -114,7 +114,10 @@ class Own:
         code: Mapping[str, bytes] | None = None,
     ) -> None:
         self.root, self.files, self.stand_in, self.code = root, files or {}, stand_in, code or {}
-        self.directories = {str(parent) for path in self.files for parent in Path(path).parents}
+        self.directories: set[str] = set()
+        for path in self.files:
+            while (path := os.path.dirname(path)) not in self.directories:
+                self.directories.add(path)
 
     def install(self) -> None:
         """Let the import system find them; modules that are imported already stay as they are."""

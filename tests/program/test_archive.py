@@ -121,7 +121,7 @@ def test_what_a_program_may_not_have_is_not_unpacked(kind: str) -> None:
 @pytest.mark.parametrize("kind", NOT_OURS)
 def test_what_is_no_archive_of_ours_is_one_error(kind: str) -> None:
     with pytest.raises(CannotLoad, match="cannot be read"):
-        Program.unpack(NOT_OURS[kind]())
+        dict(Program.unpack(NOT_OURS[kind]()).files)
 
 
 UNPACK = """
@@ -131,7 +131,7 @@ from lab.program.shipped import Program
 data = sys.stdin.buffer.read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    Program.unpack(data)
+    dict(Program.unpack(data).files)
 except LabError:
     pass
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)

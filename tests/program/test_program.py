@@ -167,7 +167,7 @@ def test_a_command_that_is_installed_has_no_program(monkeypatch: pytest.MonkeyPa
 def test_an_archive_gives_back_what_was_packed() -> None:
     one = Program("/here", "/here/main.py", True, {"/here/main.py": b"\xff", "/here/caf\udce9/b.py": b""})
     assert Program.unpack(one.pack()) == one
-    assert one.pack() == Program("/here", "/here/main.py", True, dict(reversed(one.files.items()))).pack()
+    assert one.pack() == Program("/here", "/here/main.py", True, dict(reversed(list(one.files.items())))).pack()
 
 
 def test_byte_code_of_this_python_is_used_and_of_another_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
