@@ -2,6 +2,7 @@
 
 The library is imported first, by its parts too, so that nothing of ours finds the namesake in its place. Then the program
 finds its own, unless the library is one that is asked for by its name all the time: that the program gets, as everywhere.
+So it is with the standard library, of which a first course's folder has many a namesake: ``queue.py``, ``email.py``.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ PARTS = (
 
 def make_way(own: Own) -> None:
     """Let the program and the libraries that the fleet needs both have what they mean by a name."""
-    if not (namesakes := [name for name in (*FOR_EVER, *FOR_A_MOMENT) if own.has_module(name)]):
+    namesakes = [name for name in {*FOR_EVER, *FOR_A_MOMENT, *sys.stdlib_module_names} if own.has_module(name)]
+    if not namesakes:
         return
     for name in (*FOR_EVER, *FOR_A_MOMENT, *PARTS):
         with suppress(ImportError):  # it is not installed, then nobody needs it
             importlib.import_module(name)
     for top in namesakes:
-        if top not in FOR_EVER:
+        if top in FOR_A_MOMENT:
             sys.modules.pop(top, None)  # its parts stay, for who asks for one of them only when it is used
 
 

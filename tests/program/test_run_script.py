@@ -200,6 +200,19 @@ def test_ctrl_c_ends_a_script_as_under_python(place: str, fleet: dict[str, str],
     assert err.endswith("KeyboardInterrupt\n")
 
 
+def test_a_neighbour_and_a_script_may_be_named_as_what_the_fleet_imports(tmp_path: Path) -> None:
+    for name in ("asyncio", "decimal", "email", "logging"):
+        write(tmp_path, f"app/{name}.py", "raise SystemExit('not meant')")
+    script = write(tmp_path, "app/queue.py", """
+        import multiprocessing
+        if __name__ == "__main__":
+            with multiprocessing.Pool(2) as pool:
+                print(pool.map(abs, [-1]))
+        """)  # fmt: skip
+    done = run(script, "cluster", cwd=tmp_path, env=variables.unset())
+    assert (done.stdout, done.stderr) == ("[1]\n", "")
+
+
 def test_what_is_imported_when_a_process_starts_goes_to_hosts_as_byte_code(
     fleet: dict[str, str], tmp_path: Path
 ) -> None:
