@@ -157,8 +157,8 @@ def main(
     root = os.getcwd() if of_module or stdin else os.path.dirname(os.path.realpath(script))
     path = STDIN if stdin else os.path.abspath(script)
     files = {STDIN: sys.stdin.buffer.read()} if stdin else None
-    own = source.Own(root, files, _stand_in(place, root, name, trace, report))
     try:
+        own = source.Own(root, files, _stand_in(place, root, name, trace, report))
         (along.take if place == "cluster" else along.check)(with_it)
         _bring(packages, place)
         code = None if of_module else own.compiled(path, "__main__")

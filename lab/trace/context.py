@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
+from multiprocessing import util
 from types import TracebackType
 from typing import Any
 
@@ -189,6 +190,8 @@ class Tracing:
         self._ctx, self._concept = ctx, name
         self._began = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._folder = tempfile.mkdtemp(prefix="crosshost-trace-")
+        # the last of what is done at the end, also of a program that was interrupted before it began
+        self._discard = util.Finalize(self, shutil.rmtree, (self._folder, True), exitpriority=-100)
         self.where: Where = ("file", self._folder)
         self._taken: list[bytes] = []
         if ctx.place == "cluster":
@@ -238,7 +241,7 @@ class Tracing:
         RECORDER.close()
         RECORDER.home = None
         chunks = [*merge.from_folder(self._folder), *self._from_redis()]
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._discard()
         run = {"concept": self._concept, "place": self._ctx.place, "began": self._began, "cost": self.cost}
         self.trace = merge.merged(chunks, run)
         return self.trace
