@@ -52,9 +52,8 @@ class Global(NamedTuple):
 
 
 def _vars(module: str) -> dict[str, Any]:
-    found: dict[str, Any] = getattr(
-        sys.modules.get(module), "__dict__", {}
-    )  # which may be None, or whatever was put there
+    """A module's globals; empty for what is among the modules and is none, or None."""
+    found: dict[str, Any] = getattr(sys.modules.get(module), "__dict__", {})
     return found
 
 
