@@ -119,14 +119,17 @@ def _is_run_once(main: Any) -> bool:
 
 @cache
 def _guarded_only(path: str) -> frozenset[str]:
-    above, under = set[str](), set[str]()
-    for node in tree.body if (tree := parsed(path)) else ():
-        if isinstance(node, ast.If) and _guards(node):
-            under.update(_bound(node.body))
-            above.update(_bound(node.orelse))
-        else:
-            above.update(_bound([node]))
-    return frozenset(under - above)
+    tree = parsed(path)
+    if tree is None:
+        return frozenset()
+    under = [line for node in tree.body if isinstance(node, ast.If) and _guards(node) for line in node.body]
+    return frozenset(set(_bound(under)) - set(_bound(imported_lines(tree))))
+
+
+def imported_lines(tree: ast.Module) -> Iterator[ast.stmt]:
+    """The statements of the main module that run where it is only imported, too: all but those under its guard."""
+    for node in tree.body:
+        yield from node.orelse if isinstance(node, ast.If) and _guards(node) else [node]
 
 
 def _bound(code: Iterable[ast.AST]) -> Iterator[str]:

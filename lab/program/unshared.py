@@ -19,7 +19,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from itertools import pairwise
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 from lab import mainmodule
@@ -37,6 +37,14 @@ _looked_at: set[int] = set()
 _told: set[Global] = set()
 _assigned: set[Global] = set()
 """What a function that was handed over assigns to, in its process."""
+_filled: set[Global] = set()
+"""What such a function may put something into."""
+_CHANGES = {
+    name
+    for kind, fixed in ((list, tuple), (set, frozenset), (dict, MappingProxyType))
+    for name in {*dir(kind)} - {*dir(fixed)}
+}
+"""Methods of what can be changed, by which that is done."""
 
 
 class Global(NamedTuple):
@@ -116,6 +124,7 @@ def _follow(functions: list[FunctionType], root: str, reads: dict[Global, Use]) 
         if isinstance(wrapped := getattr(function, "__wrapped__", None), FunctionType):
             functions.append(wrapped)
         _assigned.update(Global(module, name) for name in _assigns(code))
+        _filled.update(Global(module, name) for name in _fills(code))
         for one, line in _reads(code, module):
             if isinstance(one.value, FunctionType):
                 functions.append(one.value)
@@ -149,6 +158,16 @@ def _assigns(code: CodeType) -> Iterator[str]:
         yield from (step.argval for step in dis.get_instructions(each) if step.opname == "STORE_GLOBAL")
 
 
+def _fills(code: CodeType) -> Iterator[str]:
+    """The names of its module's globals of which code may change what is in them."""
+    for each in _codes(code):
+        steps = list(dis.get_instructions(each))
+        items = any(step.opname in ("STORE_SUBSCR", "DELETE_SUBSCR") for step in steps)
+        for load, then in pairwise(steps):
+            if load.opname == "LOAD_GLOBAL" and (items or then.argval in _CHANGES):
+                yield load.argval
+
+
 def _why(one: Global) -> str:
     """What a child has in place of a global as it is here; empty if it has the same."""
     is_main = one.module == "__main__"
@@ -156,31 +175,51 @@ def _why(one: Global) -> str:
         return "has none, as it is bound under the main guard"
     if type(one.value).__module__.startswith(_SHARED):
         return "has another one by that name"
-    if is_main and _has_changed(one) and (who := _who_assigns(one)):
-        return f"has it as the import leaves it, not as {who}() assigns it"
+    if is_main and one not in _filled and _has_changed(one):
+        return "has it as the import leaves it, without what this process has done to it since"
     return ""
 
 
 def _has_changed(one: Global) -> bool:
-    """Whether a global of the main module is not any more what one line of its file says in plain words."""
+    """Whether a global of the main module is not any more what one line of its file says, and no other line of an import."""
     tree = mainmodule.parsed(_vars(one.module).get("__file__") or "")
-    lines = [
-        node for node in (tree.body if tree else ()) if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign))
-    ]
-    targets = ((node.targets if isinstance(node, ast.Assign) else [node.target], node.value) for node in lines)
-    values = [value for names, value in targets if any(ast.unparse(name) == one.name for name in names)]
+    lines = list(mainmodule.imported_lines(tree)) if tree else []
+    bound = [node for node in lines if isinstance(node, (ast.Assign, ast.AnnAssign)) and one.name in _targets(node)]
     try:
-        (said,) = values
-        then = ast.literal_eval(said or "None")
-        return type(one.value) is not type(then) or bool(one.value != then)
-    except Exception:  # noqa: BLE001 - there is more to it; and an object may answer to != with what it likes
+        (line,) = bound
+        then = ast.literal_eval(line.value or "None")
+        if type(one.value) is type(then) and one.value == then:
+            return False
+    except Exception:  # noqa: BLE001 - there is more to it; and an object may answer to == with what it likes
         return False
+    return not any(_touches(node, one) for node in lines if node is not line)
 
 
-def _who_assigns(one: Global) -> str:
-    module = _vars(one.module)
-    functions = (each for each in module.values() if isinstance(each, FunctionType) and each.__globals__ is module)
-    return next((each.__qualname__ for each in functions if one.name in _assigns(each.__code__)), "")
+def _targets(node: ast.Assign | ast.AnnAssign) -> list[str]:
+    return [ast.unparse(target) for target in (node.targets if isinstance(node, ast.Assign) else [node.target])]
+
+
+def _touches(node: ast.stmt, one: Global) -> bool:
+    """Whether a statement may do something to a global when its module is imported: it, or a function that it names."""
+    parts = [part for each in _at_import(node) for part in ast.walk(each)]
+    names = {part.id for part in parts if isinstance(part, ast.Name)}
+    reads: dict[Global, Use] = {}
+    for name in names:
+        if isinstance(value := _vars(one.module).get(name), FunctionType):
+            _follow([value], os.path.dirname(os.path.realpath(value.__code__.co_filename)), reads)
+    return one.name in names or one in reads or one in _assigned
+
+
+def _at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """The parts of a statement that run where it stands: of a function, its decorators and defaults."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        yield from (*node.decorator_list, node.args)
+    elif isinstance(node, ast.ClassDef):
+        yield from (*node.decorator_list, *node.bases, *node.keywords)
+        for each in node.body:
+            yield from _at_import(each)
+    else:
+        yield node
 
 
 def _file(module: str) -> str:

@@ -108,6 +108,27 @@ FORKED = {
         """,
         "[None, None, None]",
     ),
+    "a table that is filled in later": (
+        """
+        import multiprocessing as mp
+        table: dict[int, int] = {}
+        log = []
+        def fill():
+            for number in range(3):
+                table[number] = number ** 2
+        def look_up(key):
+            return table.get(key), len(log)  # TOLD table log
+        class Unrelated:
+            def method(self):
+                return table, log
+        if __name__ == "__main__":
+            fill()
+            log.append("filled")
+            with mp.Pool(2) as pool:
+                print(pool.map(look_up, [1]))
+        """,
+        "[(None, 0)]",
+    ),
     "what is bound under the guard": (
         """
         import multiprocessing as mp
@@ -136,6 +157,16 @@ def register(function):
 def begin(m, a_lock):
     global model, lock
     model, lock = m, a_lock
+squares = {}
+def square(x):
+    if x not in squares:
+        squares[x] = x * x
+    return squares[x]
+defaults = []
+def add(x):
+    defaults.append(x)
+class Late:
+    add(1)
 def cached():
     global cache
     if cache is None:
@@ -144,7 +175,7 @@ def cached():
 @register
 def predict(x):
     with of_threads, lock:
-        return model * x + cached() + len(known)
+        return model * x + cached() + len(known) + square(x) * 0 + len(defaults) - 1
 class Worker(mp.Process):
     def __init__(self, queue):
         super().__init__()
@@ -157,6 +188,7 @@ def done(_):
     global count
     count += 1
 if __name__ == "__main__":
+    square(3)
     lock = mp.Lock()
     with ProcessPoolExecutor(2, initializer=begin, initargs=(2, lock)) as executor:
         print(list(executor.map(predict, range(3))))
