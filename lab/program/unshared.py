@@ -108,7 +108,8 @@ def look(obj: FunctionType | type) -> None:
 def _methods(kind: type) -> Iterator[FunctionType]:
     for base in kind.__mro__:
         for each in vars(base).values():
-            if isinstance(function := getattr(each, "__func__", each), FunctionType):  # of a static or class method
+            function = each.__func__ if type(each) in (staticmethod, classmethod) else each
+            if type(function) is FunctionType:
                 yield function
 
 
@@ -126,7 +127,9 @@ def _follow(functions: list[FunctionType], root: str, reads: dict[Global, Use]) 
         _assigned.update(Global(module, name) for name in _assigns(code))
         _filled.update(Global(module, name) for name in _fills(code))
         for one, line in _reads(code, module):
-            if isinstance(one.value, FunctionType):
+            if (
+                type(one.value) is FunctionType
+            ):  # isinstance would ask a proxy for its __class__, and what that stands for
                 functions.append(one.value)
             reads.setdefault(one, Use(code.co_filename, line, function.__qualname__))
 
@@ -146,7 +149,7 @@ def _reads(code: CodeType, module: str) -> Iterator[tuple[Global, int]]:
             if load.opname not in ("LOAD_GLOBAL", "LOAD_NAME"):
                 continue
             one, line = Global(module, load.argval), (load.positions and load.positions.lineno) or code.co_firstlineno
-            if isinstance(one.value, ModuleType) and then.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            if issubclass(type(one.value), ModuleType) and then.opname in ("LOAD_ATTR", "LOAD_METHOD"):
                 one = Global(one.value.__name__, then.argval)
             if one.name in _vars(one.module):
                 yield one, line
@@ -173,7 +176,7 @@ def _why(one: Global) -> str:
     is_main = one.module == "__main__"
     if is_main and mainmodule.keeps(one.name):
         return "has none, as it is bound under the main guard"
-    if type(one.value).__module__.startswith(_SHARED):
+    if str(type(one.value).__module__).startswith(_SHARED):
         return "has another one by that name"
     if is_main and one not in _filled and _has_changed(one):
         return "has it as the import leaves it, without what this process has done to it since"
@@ -205,7 +208,7 @@ def _touches(node: ast.stmt, one: Global) -> bool:
     names = {part.id for part in parts if isinstance(part, ast.Name)}
     reads: dict[Global, Use] = {}
     for name in names:
-        if isinstance(value := _vars(one.module).get(name), FunctionType):
+        if type(value := _vars(one.module).get(name)) is FunctionType:
             _follow([value], os.path.dirname(os.path.realpath(value.__code__.co_filename)), reads)
     return one.name in names or one in reads or one in _assigned
 

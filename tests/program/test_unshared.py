@@ -176,7 +176,16 @@ def cached():
 def predict(x):
     with of_threads, lock:
         return model * x + cached() + len(known) + square(x) * 0 + len(defaults) - 1
+class Lazy:
+    @property
+    def __class__(self): raise RuntimeError("not set up")
+    def __getattr__(self, name): raise RuntimeError("not set up")
+    def __eq__(self, other): raise RuntimeError("not set up")
+settings = Lazy()
 class Worker(mp.Process):
+    settings = settings
+    @staticmethod
+    def later(): return settings, known
     def __init__(self, queue):
         super().__init__()
         self.queue = queue
